@@ -1,0 +1,3 @@
+//! Wire formats of streams.
+
+pub mod sse;
