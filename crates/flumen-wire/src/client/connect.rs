@@ -1,0 +1,134 @@
+use std::{
+    future::Future,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use hyper_util::{
+    client::legacy::connect::{HttpConnector, dns::Name},
+    rt::TokioIo,
+};
+use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsConnector;
+use tower::Service;
+
+use super::{Endpoint, Error, ErrorKind, Options, Protocol, Timings, http2, io::Io, pool::Connection};
+use crate::tls;
+
+/// Opens connections to one endpoint.
+#[derive(Debug)]
+pub(super) struct Connector {
+    endpoint: Endpoint,
+    tls: Option<(Arc<rustls::ClientConfig>, rustls_pki_types::ServerName<'static>)>,
+    connect_timeout: Duration,
+    tls_timeout: Duration,
+}
+
+/// Receive buffer asked of the kernel. Small, so that a server whose answer is not read feels it soon.
+const RECEIVE_BUFFER: usize = 64 * 1024;
+
+impl Connector {
+    pub(super) fn new(endpoint: Endpoint, options: Options) -> Result<Self, Error> {
+        let tls = if endpoint.tls {
+            let name = rustls_pki_types::ServerName::try_from(endpoint.host.clone()).map_err(|error| {
+                Error::new(ErrorKind::Configuration, "the host name cannot be used with TLS").with(error)
+            })?;
+            let alpn = match endpoint.protocol {
+                Protocol::Http1 => "http/1.1",
+                Protocol::Http2 => "h2",
+            };
+            let config = tls::client_config(options.extra_roots, alpn).map_err(|error| {
+                Error::new(ErrorKind::Configuration, "a root certificate is unusable").with(error)
+            })?;
+            Some((Arc::new(config), name))
+        } else {
+            None
+        };
+        let Options { connect_timeout, tls_timeout, .. } = options;
+        Ok(Self { endpoint, tls, connect_timeout, tls_timeout })
+    }
+
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    pub(super) async fn connect(&self, timings: &mut Timings) -> Result<Connection, Error> {
+        let tcp = self.connect_tcp(timings).await?;
+        let io = match &self.tls {
+            None => Io::Tcp(tcp),
+            Some((config, name)) => {
+                let started = Instant::now();
+                let handshake = TlsConnector::from(Arc::clone(config)).connect(name.clone(), tcp);
+                let stream = timeout(self.tls_timeout, handshake)
+                    .await
+                    .map_err(|_| Error::new(ErrorKind::TlsTimeout, "the TLS handshake took too long"))?
+                    .map_err(|error| Error::new(ErrorKind::Tls, "the TLS handshake failed").with(error))?;
+                timings.tls = Some(started.elapsed());
+                Io::Tls(Box::new(stream))
+            }
+        };
+        match self.endpoint.protocol {
+            Protocol::Http1 => Ok(Connection::Http1(io)),
+            Protocol::Http2 => http2::handshake(io).await.map(Connection::Http2),
+        }
+    }
+
+    async fn connect_tcp(&self, timings: &mut Timings) -> Result<tokio::net::TcpStream, Error> {
+        let started = Instant::now();
+        let resolver = Resolver { took: Arc::default() };
+        let mut connector = HttpConnector::new_with_resolver(resolver.clone());
+        connector.enforce_http(false);
+        connector.set_nodelay(true);
+        connector.set_recv_buffer_size(Some(RECEIVE_BUFFER));
+        connector.set_keepalive(Some(Duration::from_mins(1)));
+        let uri = self.endpoint.uri("/").map_err(|error| {
+            Error::new(ErrorKind::Configuration, "the endpoint's URL is unusable").with(error)
+        })?;
+        let connected = timeout(self.connect_timeout, connector.call(uri)).await;
+        let dns = *resolver.took.lock().unwrap_or_else(PoisonError::into_inner);
+        timings.dns = dns;
+        let tcp: TokioIo<_> = connected
+            .map_err(|_| Error::new(ErrorKind::ConnectTimeout, "connecting to the server took too long"))?
+            .map_err(|error| {
+                let named = self.endpoint.host.parse::<std::net::IpAddr>().is_err();
+                let (kind, message) = if named && dns.is_none() {
+                    (ErrorKind::Resolve, "the server's host name does not resolve")
+                } else {
+                    (ErrorKind::Connect, "no connection to the server")
+                };
+                Error::new(kind, message).with(error)
+            })?;
+        timings.connect = Some(started.elapsed().saturating_sub(dns.unwrap_or_default()));
+        Ok(tcp.into_inner())
+    }
+}
+
+/// The system's resolver, and what it took.
+#[derive(Clone)]
+struct Resolver {
+    took: Arc<Mutex<Option<Duration>>>,
+}
+
+impl Service<Name> for Resolver {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let took = Arc::clone(&self.took);
+        Box::pin(async move {
+            let started = Instant::now();
+            let found: Vec<_> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            *took.lock().unwrap_or_else(PoisonError::into_inner) = Some(started.elapsed());
+            Ok(found.into_iter())
+        })
+    }
+}

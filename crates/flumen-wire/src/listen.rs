@@ -1,0 +1,287 @@
+//! The listener: an own accept loop over hyper with a router on top.
+//!
+//! ```no_run
+//! use flumen_wire::listen::{Gate, Limits, Listener, Shutdown};
+//!
+//! # async fn run() -> std::io::Result<()> {
+//! let listener = Listener::bind("127.0.0.1:8080".parse().unwrap(), false)?;
+//! let shutdown = Shutdown::new();
+//! let router = axum::Router::new();
+//! listener.serve(router, Limits::default().into(), Gate::default().into(), None, shutdown).await
+//! # }
+//! ```
+
+use std::{
+    convert::Infallible,
+    io,
+    net::{IpAddr, SocketAddr},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::{Router, body::Body};
+use http::Request;
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use socket2::{Domain, SockRef, Socket, Type};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    time::{sleep, timeout},
+};
+use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt;
+
+mod connection;
+mod gate;
+mod shutdown;
+mod tracked;
+
+pub use connection::Connection;
+pub use gate::{Gate, Pass};
+pub use shutdown::Shutdown;
+
+use connection::{Metered, Watched};
+use tracked::Tracked;
+
+use crate::tls::ServerTls;
+
+/// What one listener allows. Every limit is finite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Open connections in all.
+    pub connections: usize,
+    /// Open connections of one IP address.
+    pub connections_per_address: usize,
+    /// Largest request head, in bytes; also what HTTP/1.1 buffers per connection on its way out.
+    pub header_size: usize,
+    /// Concurrent streams of one HTTP/2 connection.
+    pub http2_streams: u32,
+    /// Streams that one HTTP/2 connection may abandon within a minute.
+    pub http2_resets: usize,
+    /// From connecting, or from the first byte of a later request, to the end of the request head.
+    pub request_header: Duration,
+    /// How long a connection may stay without a request.
+    pub keep_alive: Duration,
+    /// How long a peer may refuse to take what waits for it.
+    pub stall: Duration,
+    /// Longest time for a TLS handshake.
+    pub tls_handshake: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 20_000,
+            connections_per_address: 2_000,
+            header_size: 16 * 1024,
+            http2_streams: 256,
+            http2_resets: 100,
+            request_header: Duration::from_secs(10),
+            keep_alive: Duration::from_secs(75),
+            stall: Duration::from_mins(1),
+            tls_handshake: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Bytes that the kernel may hold unsent. Without a bound a client that never reads swallows megabytes before anybody
+/// notices.
+const NOT_SENT_LOW_WATER: u32 = 16 * 1024;
+
+/// A bound TCP socket.
+#[derive(Debug)]
+pub struct Listener {
+    socket: std::net::TcpListener,
+}
+
+impl Listener {
+    /// Binds an address. With `shared`, further listeners may bind the same address to share its connections.
+    ///
+    /// # Errors
+    /// When the address cannot be bound.
+    pub fn bind(address: SocketAddr, shared: bool) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        if shared {
+            socket.set_reuse_port(true)?;
+        }
+        if address.is_ipv6() {
+            socket.set_only_v6(false)?;
+        }
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(4096)?;
+        Ok(Self { socket: socket.into() })
+    }
+
+    /// Binds one address several times, for a listener per core. Unlike the bare socket option this fails when
+    /// another process of the same user has the address already.
+    ///
+    /// # Errors
+    /// When the address cannot be bound.
+    pub fn bind_per_core(address: SocketAddr, cores: usize) -> io::Result<Vec<Self>> {
+        let probe = Self::bind(address, false)?;
+        let address = probe.local_addr()?;
+        drop(probe);
+        (0..cores).map(|_| Self::bind(address, true)).collect()
+    }
+
+    /// The address it is bound to.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Accepts connections and serves them until the shutdown's drain is over.
+    ///
+    /// Handlers find the [`Connection`] in the request's extensions. On drain it stops accepting at once, closes idle
+    /// connections, and lets running requests finish; when the shutdown aborts, it waits a moment for the last bytes
+    /// and drops what is left.
+    ///
+    /// # Errors
+    /// When the socket cannot be registered with the runtime. Errors of single connections end only these.
+    pub async fn serve(
+        self,
+        router: Router,
+        limits: Arc<Limits>,
+        gate: Arc<Gate>,
+        tls: Option<Arc<ServerTls>>,
+        shutdown: Shutdown,
+    ) -> io::Result<()> {
+        let listener = TcpListener::from_std(self.socket)?;
+        let tls = tls.map(|tls| tls.server_config()).transpose()?.map(TlsAcceptor::from);
+        let open = tokio_util::task::TaskTracker::new();
+        loop {
+            let (stream, peer) = tokio::select! {
+                biased;
+                () = shutdown.draining() => break,
+                accepted = listener.accept() => match accepted {
+                    Ok(accepted) => accepted,
+                    Err(error) => {
+                        // Out of file descriptors, most likely: let some connections end.
+                        tracing::warn!(%error, "cannot accept a connection");
+                        sleep(Duration::from_millis(50)).await;
+                        continue;
+                    }
+                },
+            };
+            let Some(pass) = gate.admit(peer.ip(), &limits) else { continue };
+            set_options(&stream, &limits);
+            let (router, limits, tls, shutdown) =
+                (router.clone(), Arc::clone(&limits), tls.clone(), shutdown.clone());
+            open.spawn(async move {
+                let _pass = pass;
+                serve_connection(stream, peer, router, limits, tls, shutdown).await;
+            });
+        }
+        drop(listener);
+        open.close();
+        tokio::select! {
+            () = open.wait() => {}
+            () = shutdown.over() => {}
+        }
+        Ok(())
+    }
+}
+
+fn set_options(stream: &TcpStream, limits: &Limits) {
+    let socket = SockRef::from(stream);
+    let outcome = stream
+        .set_nodelay(true)
+        .and_then(|()| socket.set_tcp_notsent_lowat(NOT_SENT_LOW_WATER))
+        // A peer that vanished without a word is noticed by the kernel, a little after our own clock would.
+        .and_then(|()| socket.set_tcp_user_timeout(Some(limits.stall + Duration::from_secs(10))));
+    if let Err(error) = outcome {
+        tracing::debug!(%error, "cannot set socket options");
+    }
+}
+
+async fn serve_connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    limits: Arc<Limits>,
+    tls: Option<TlsAcceptor>,
+    shutdown: Shutdown,
+) {
+    match tls {
+        None => drive(stream, peer, router, limits, shutdown).await,
+        Some(tls) => match timeout(limits.tls_handshake, tls.accept(stream)).await {
+            Ok(Ok(stream)) => drive(stream, peer, router, limits, shutdown).await,
+            Ok(Err(error)) => tracing::debug!(%peer, %error, "a TLS handshake failed"),
+            Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
+        },
+    }
+}
+
+async fn drive<I>(io: I, peer: SocketAddr, router: Router, limits: Arc<Limits>, shutdown: Shutdown)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let state = Arc::new(Connection::new(peer, &limits));
+    let io = TokioIo::new(Metered::new(io, Arc::clone(&state)));
+    let service = service_fn({
+        let state = Arc::clone(&state);
+        move |mut request: Request<Incoming>| {
+            let exchange = state.begin(request.version());
+            request.extensions_mut().insert(Arc::clone(&state));
+            let response = router.clone().oneshot(request.map(Body::new));
+            async move {
+                let Ok(response) = response.await;
+                Ok::<_, Infallible>(response.map(|body| Tracked::new(body, exchange)))
+            }
+        }
+    });
+    let builder = builder(&limits);
+    let connection = builder.serve_connection(io, service);
+    let mut connection = pin!(Watched::new(connection, state));
+    let ended = tokio::select! {
+        biased;
+        ended = connection.as_mut() => ended,
+        () = shutdown.draining() => {
+            connection.as_mut().connection().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(reason) = ended {
+        tracing::debug!(%peer, %reason, "a connection ended");
+    }
+}
+
+fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    // Time limits of HTTP/1.1 are those of `Watched`, which cover HTTP/2 and the time before the first byte as well.
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(None)
+        .max_buf_size(limits.header_size.max(8192));
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.http2_streams)
+        .max_pending_accept_reset_streams(limits.http2_resets)
+        .max_local_error_reset_streams(limits.http2_resets)
+        .max_header_list_size(u32::try_from(limits.header_size).unwrap_or(u32::MAX))
+        .max_send_buf_size(64 * 1024)
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(30));
+    builder
+}
+
+/// The address that counts for limits: IPv4 in IPv6 clothes is IPv4, and one IPv6 host owns a /64.
+fn origin(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) if !v6.is_loopback() => {
+            IpAddr::V6(std::net::Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)))
+        }
+        canonical => canonical,
+    }
+}
