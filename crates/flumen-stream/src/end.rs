@@ -80,13 +80,21 @@ impl fmt::Display for Cause {
 pub struct End {
     /// What kind of end it was.
     pub cause: Cause,
+    /// A code for programs, at least as precise as the cause.
+    pub code: &'static str,
     /// What happened, in words that may be shown to the client.
     pub message: Cow<'static, str>,
 }
 
 impl End {
-    /// An end with its cause and message.
+    /// An end with its cause and message; the code is the cause's name.
     pub fn new(cause: Cause, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { cause, message: message.into() }
+        Self { cause, code: cause.as_str(), message: message.into() }
+    }
+
+    /// The same end with a more precise code.
+    pub fn with_code(mut self, code: &'static str) -> Self {
+        self.code = code;
+        self
     }
 }

@@ -37,7 +37,7 @@ mod watermark;
 pub use deadline::{Deadlines, Expired};
 pub use end::{Cause, End};
 pub use event::{Event, EventBuilder, InvalidField};
-pub use log::{Closed, Cursor, Frame, Writer, log};
+pub use log::{Closed, Cursor, Frame, Writer, log, log_in};
 pub use meter::Meter;
 pub use pace::Pace;
 pub use tools::StreamTools;

@@ -3,7 +3,13 @@
 //! A frame stays in the log until every cursor has taken it, so what the log holds is the lag of its slowest reader.
 //! At the high mark the writer waits, at the low mark it goes on ([`Watermarks`]). There is no queue per reader.
 
-use std::{collections::VecDeque, fmt, pin::Pin, task::Poll, task::Waker};
+use std::{
+    collections::VecDeque,
+    fmt,
+    pin::Pin,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    task::{Poll, Waker},
+};
 
 use bytes::Bytes;
 
@@ -41,7 +47,12 @@ impl Frame for Event {
 /// The log holds at most the high mark plus one append; a cursor holds at most [`Cursor::BATCH`] bytes more that it
 /// has taken and not yet handed out.
 pub fn log<T: Frame>(marks: Watermarks) -> (Writer<T>, Cursor<T>) {
-    let shared = Arc::new(Shared { state: Mutex::new(State::new(marks)) });
+    log_in(marks, std::sync::Arc::default())
+}
+
+/// Makes a log whose bytes also count in an account, which many logs may share.
+pub fn log_in<T: Frame>(marks: Watermarks, account: std::sync::Arc<AtomicUsize>) -> (Writer<T>, Cursor<T>) {
+    let shared = Arc::new(Shared { state: Mutex::new(State::new(marks, account)) });
     let cursor = Cursor::attach(&shared);
     (Writer::new(shared), cursor)
 }
@@ -71,6 +82,8 @@ struct State<T> {
     first: u64,
     /// Size of `frames` in bytes.
     bytes: usize,
+    /// Where `bytes` are counted as well, together with those of other logs.
+    account: std::sync::Arc<AtomicUsize>,
     /// Bytes that the slowest cursor has taken since the log was made.
     taken: u64,
     cursors: Vec<Place>,
@@ -80,6 +93,12 @@ struct State<T> {
     /// The low mark was just reached. The writer is woken then, not at every frame that is taken.
     resumed: bool,
     end: Option<Result<(), End>>,
+}
+
+impl<T> Drop for State<T> {
+    fn drop(&mut self) {
+        self.account.fetch_sub(self.bytes, Relaxed);
+    }
 }
 
 /// Most logs have one cursor: its waker needs no allocation.
@@ -98,13 +117,14 @@ struct Place {
 }
 
 impl<T: Frame> State<T> {
-    fn new(marks: Watermarks) -> Self {
+    fn new(marks: Watermarks, account: std::sync::Arc<AtomicUsize>) -> Self {
         Self {
             marks,
             pressure: Pressure::Flowing,
             frames: VecDeque::new(),
             first: 1,
             bytes: 0,
+            account,
             taken: 0,
             cursors: Vec::new(),
             next_cursor: 0,
@@ -123,6 +143,7 @@ impl<T: Frame> State<T> {
 
     fn push(&mut self, frame: T) {
         self.bytes += frame.size();
+        self.account.fetch_add(frame.size(), Relaxed);
         self.frames.push_back(frame);
         self.pressure = self.marks.judge(self.pressure, self.bytes);
     }
@@ -142,6 +163,7 @@ impl<T: Frame> State<T> {
     fn forget(&mut self, frame: &T) {
         self.first += 1;
         self.bytes -= frame.size();
+        self.account.fetch_sub(frame.size(), Relaxed);
         self.taken += frame.size() as u64;
         let pressure = self.marks.judge(self.pressure, self.bytes);
         self.resumed |= pressure != self.pressure;

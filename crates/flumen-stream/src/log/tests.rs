@@ -156,3 +156,18 @@ fn ready_shows_a_frame_without_taking_it() {
     assert_eq!(cursor.ready().now_or_never(), Some(false));
     assert!(cursor.next().now_or_never().unwrap().is_none());
 }
+
+#[tokio::test]
+async fn an_account_shared_by_logs_holds_their_bytes_and_comes_back_to_zero() {
+    let account = std::sync::Arc::new(AtomicUsize::new(0));
+    let (mut one, mut reader) = log_in(Watermarks::new(100), account.clone());
+    let (mut two, other) = log_in(Watermarks::new(100), account.clone());
+    one.push([frame(10), frame(20)]);
+    two.push([frame(5)]);
+    assert_eq!(account.load(Relaxed), 35);
+    reader.next().await.unwrap().unwrap();
+    assert_eq!(account.load(Relaxed), 5, "a batch is out of the log once it is taken");
+    one.push([frame(7)]);
+    drop((reader, other, one, two));
+    assert_eq!(account.load(Relaxed), 0);
+}

@@ -44,7 +44,7 @@ impl<S: Stream<Item = Result<Event, End>>> Ndjson<S> {
                 Ok(event) => {
                     Some(line(event.payload().iter().map(|byte| if *byte == b'\n' { b' ' } else { *byte })))
                 }
-                Err(end) => Some(error_line(end.cause.as_str(), &end)),
+                Err(end) => Some(error_line(end.code, &end)),
             })
         });
         streaming(CONTENT_TYPE, Batched::new(lines))
