@@ -1,0 +1,42 @@
+use std::{path::PathBuf, process::ExitCode};
+
+use flumen_gateway::config::{Config, EXAMPLE};
+
+use crate::{EXIT_CONFIG, fail};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    flumen check\n  \
+    flumen check --config /etc/flumen/flumen.toml\n  \
+    flumen check --example > flumen.toml")]
+pub(crate) struct Arguments {
+    /// The configuration file; without it, flumen.toml here if there is one
+    #[arg(long, short, env = "FLUMEN_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Prints a file that explains every key, with its default
+    #[arg(long)]
+    example: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> ExitCode {
+    if arguments.example {
+        print!("{EXAMPLE}");
+        return ExitCode::SUCCESS;
+    }
+    let path = file(arguments.config.clone());
+    match Config::load(path.as_deref(), std::env::vars()) {
+        Ok(loaded) => {
+            let (upstreams, models) = (loaded.config.upstreams.len(), loaded.config.models.len());
+            let source = path.map_or("the built-in default".to_owned(), |path| path.display().to_string());
+            println!("{source}: good ({upstreams} upstreams, {models} models)");
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&error, EXIT_CONFIG),
+    }
+}
+
+/// The file that was named, or the one that lies here.
+pub(crate) fn file(named: Option<PathBuf>) -> Option<PathBuf> {
+    let here = PathBuf::from("flumen.toml");
+    named.or_else(|| here.exists().then_some(here))
+}

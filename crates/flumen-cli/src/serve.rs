@@ -1,0 +1,140 @@
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, thread, time::Duration};
+
+use flumen_gateway::{
+    Control, Gateway, StartError, Watch,
+    config::{Config, ConfigError, Loaded},
+};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::{MissedTickBehavior, interval, sleep},
+};
+use tracing::{error, info, warn};
+use tracing_subscriber::EnvFilter;
+
+use crate::{EXIT_CONFIG, check::file, fail};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    flumen serve\n  \
+    flumen serve --config flumen.toml\n  \
+    flumen serve --listen 127.0.0.1:9000\n\n\
+    Signals: SIGHUP reads the configuration again; SIGTERM and SIGINT let running streams finish\n\
+    (a second one ends them).")]
+pub(crate) struct Arguments {
+    /// The configuration file; without it, flumen.toml here if there is one, else the built-in default
+    #[arg(long, short, env = "FLUMEN_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Listens here instead of where the configuration says; may be given several times
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Vec<SocketAddr>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> ExitCode {
+    let loaded = match arguments.load() {
+        Ok(loaded) => loaded,
+        Err(error) => return fail(&error, EXIT_CONFIG),
+    };
+    log_to_stderr(&loaded.config);
+    let watch = Watch::new(loaded.files.clone());
+    let gateway = match Gateway::bind(loaded.config) {
+        Ok(gateway) => gateway,
+        Err(error @ StartError::Bind { .. }) => return fail(&error, 1),
+        Err(error) => return fail(&error, EXIT_CONFIG),
+    };
+    let config = gateway.control().config();
+    for address in gateway.addresses() {
+        let scheme = if config.server.tls.is_some() { "https" } else { "http" };
+        info!("listening on {scheme}://{address}");
+    }
+    let models: Vec<_> = config.models.keys().map(String::as_str).collect();
+    info!(threads = config.server.threads, models = models.join(", "), "flumen {}", env!("CARGO_PKG_VERSION"));
+    let control = gateway.control();
+    let steering = {
+        let arguments = Arguments { config: arguments.config.clone(), listen: arguments.listen.clone() };
+        thread::Builder::new().name("control".to_owned()).spawn(move || steer(&arguments, &control, watch))
+    };
+    if let Err(error) = steering {
+        return fail(&error, 1);
+    }
+    match gateway.run() {
+        Ok(()) => {
+            info!("stopped");
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&error, 1),
+    }
+}
+
+impl Arguments {
+    fn load(&self) -> Result<Loaded, ConfigError> {
+        let mut loaded = Config::load(file(self.config.clone()).as_deref(), std::env::vars())?;
+        if !self.listen.is_empty() {
+            loaded.config.server.listen.clone_from(&self.listen);
+        }
+        Ok(loaded)
+    }
+}
+
+fn log_to_stderr(config: &Config) {
+    let filter = EnvFilter::try_from_env("FLUMEN_LOG").unwrap_or_else(|_| EnvFilter::new(config.log.level.as_str()));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+}
+
+/// Signals and changed files, on a thread of its own, for as long as the process lives.
+fn steer(arguments: &Arguments, control: &Control, watch: Watch) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let outcome = runtime.and_then(|runtime| runtime.block_on(watch_and_obey(arguments, control, watch)));
+    if let Err(error) = outcome {
+        error!(%error, "signals cannot be received");
+    }
+}
+
+async fn watch_and_obey(arguments: &Arguments, control: &Control, mut watch: Watch) -> std::io::Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut hangup = signal(SignalKind::hangup())?;
+    // Asking once a second works on every file system and with every way to replace a file.
+    let mut look = interval(Duration::from_secs(1));
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = either(&mut terminate, &mut interrupt) => break,
+            _ = hangup.recv() => reload(arguments, control, &mut watch),
+            _ = look.tick() => {
+                if watch.changed() {
+                    reload(arguments, control, &mut watch);
+                }
+            }
+        }
+    }
+    let patience = control.config().timeouts.drain;
+    info!("draining: no new connections; running streams have {}", humantime::format_duration(patience));
+    control.drain();
+    tokio::select! {
+        () = sleep(patience) => warn!("the drain is over; ending what still runs"),
+        () = either(&mut terminate, &mut interrupt) => warn!("asked again; ending what still runs"),
+    }
+    control.abort();
+    std::future::pending().await
+}
+
+async fn either(one: &mut Signal, other: &mut Signal) {
+    tokio::select! {
+        _ = one.recv() => {}
+        _ = other.recv() => {}
+    }
+}
+
+fn reload(arguments: &Arguments, control: &Control, watch: &mut Watch) {
+    let loaded = match arguments.load() {
+        Ok(loaded) => loaded,
+        Err(error) => return error!("the new configuration is refused, the old one stays in force:\n{error}"),
+    };
+    *watch = Watch::new(loaded.files.clone());
+    match control.reload(loaded) {
+        Ok(fixed) if fixed.is_empty() => info!("the new configuration is in force"),
+        Ok(fixed) => {
+            warn!("the new configuration is in force, except for what needs a restart: {}", fixed.join(", "));
+        }
+        Err(error) => error!("the new configuration is refused, the old one stays in force: {error}"),
+    }
+}

@@ -1,0 +1,286 @@
+//! From a table to types.
+
+use std::{collections::BTreeMap, fs, path::PathBuf};
+
+use flumen_wire::client::Endpoint;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use toml::Table;
+
+use super::{
+    AccessFormat, Config, Level, Log, Model, OpenAi, Protocol, Secret, Server, ServerTls, Sim, Stream, Timeouts,
+    Upstream, UpstreamKind,
+    load::relative,
+    section::{KeyFault, Section, meant},
+};
+
+/// Where relative paths start, what the environment holds, and which files were read.
+pub(super) struct Context {
+    pub(super) folder: PathBuf,
+    pub(super) variables: Vec<(String, String)>,
+    pub(super) files: Vec<PathBuf>,
+}
+
+/// Reads everything and reports every fault. Where there is a fault, a default stands in.
+pub(super) fn check(table: &Table, context: &mut Context, faults: &mut Vec<KeyFault>) -> Config {
+    let default = Config::embedded();
+    let mut root = Section::new(Vec::new(), Some(table), faults);
+    let server = server(root.section("server"), &default.server, context);
+    let timeouts = timeouts(root.section("timeouts"), &default.timeouts);
+    let stream = stream(root.section("stream"), &default.stream);
+    let log = log(root.section("log"));
+    let mut upstreams = BTreeMap::new();
+    let own_upstreams = root.map("upstreams", |name, section| {
+        upstreams.insert(name.to_owned(), upstream(section, context));
+    });
+    let upstreams = if own_upstreams { upstreams } else { default.upstreams };
+    let mut models = BTreeMap::new();
+    let own_models = root.map("models", |name, section| {
+        if let Some(model) = model(name, section, &upstreams) {
+            models.insert(name.to_owned(), model);
+        }
+    });
+    let models = if own_models { models } else { default.models };
+    if own_upstreams && !own_models {
+        let name = upstreams.keys().next().map_or("NAME", String::as_str);
+        root.fault(
+            "models",
+            "upstreams are configured, but no model leads to them",
+            Some(format!("for example: [models.\"*\"] with upstream = \"{name}\"")),
+        );
+    }
+    root.finish();
+    Config { server, timeouts, stream, log, upstreams, models }
+}
+
+fn server(mut section: Section<'_>, default: &Server, context: &mut Context) -> Server {
+    let mut listen = Vec::new();
+    for address in section.strings("listen").unwrap_or_default() {
+        match address.parse() {
+            Ok(address) => listen.push(address),
+            Err(_) => section.fault(
+                "listen",
+                format_args!("`{address}` is not an address with a port"),
+                Some("for example 127.0.0.1:8080, 0.0.0.0:8080 or [::]:8080".to_owned()),
+            ),
+        }
+    }
+    if listen.is_empty() {
+        listen.clone_from(&default.listen);
+    }
+    let threads = section.integer("threads", 0..=1024).filter(|threads| *threads > 0).unwrap_or(default.threads);
+    let limit = 1..=10_000_000;
+    let server = Server {
+        listen,
+        threads,
+        tls: server_tls(section.section("tls"), context),
+        max_connections: section.integer("max_connections", limit.clone()).unwrap_or(default.max_connections),
+        max_connections_per_address: section
+            .integer("max_connections_per_address", limit)
+            .unwrap_or(default.max_connections_per_address),
+        max_header_size: section.size("max_header_size", 8 << 10..=1 << 20, default.max_header_size),
+        max_body_size: section.size("max_body_size", 1..=1 << 30, default.max_body_size),
+        http2_max_streams: section.integer("http2_max_streams", 1..=10_000).unwrap_or(default.http2_max_streams),
+        http2_max_resets: section.integer("http2_max_resets", 1..=1_000_000).unwrap_or(default.http2_max_resets),
+    };
+    section.finish();
+    server
+}
+
+fn server_tls(mut section: Section<'_>, context: &mut Context) -> Option<ServerTls> {
+    let files = (section.string("cert"), section.string("key"));
+    let tls = match files {
+        (Some(cert), Some(key)) => {
+            Some(ServerTls { cert: relative(&context.folder, &cert), key: relative(&context.folder, &key) })
+        }
+        (None, None) => None,
+        (cert, _) => {
+            let missing = if cert.is_none() { "cert" } else { "key" };
+            section.fault(missing, "TLS needs both `cert` and `key`", None);
+            None
+        }
+    };
+    section.finish();
+    if let Some(tls) = &tls {
+        context.files.extend([tls.cert.clone(), tls.key.clone()]);
+    }
+    tls
+}
+
+fn timeouts(mut section: Section<'_>, default: &Timeouts) -> Timeouts {
+    let timeouts = Timeouts {
+        connect: section.duration("connect").unwrap_or(default.connect),
+        tls: section.duration("tls").unwrap_or(default.tls),
+        request_header: section.duration("request_header").unwrap_or(default.request_header),
+        request_body: section.duration("request_body").unwrap_or(default.request_body),
+        first_token: section.duration("first_token").unwrap_or(default.first_token),
+        idle: section.duration("idle").unwrap_or(default.idle),
+        total: section.duration("total").unwrap_or(default.total),
+        client_stall: section.duration("client_stall").unwrap_or(default.client_stall),
+        keep_alive: section.duration("keep_alive").unwrap_or(default.keep_alive),
+        drain: section.duration("drain").unwrap_or(default.drain),
+    };
+    section.finish();
+    timeouts
+}
+
+fn stream(mut section: Section<'_>, default: &Stream) -> Stream {
+    let high = section.number("high", 0.01..=1.0).unwrap_or(default.high);
+    let low = section.number("low", 0.0..=0.99).unwrap_or(default.low.min(high));
+    if low >= high {
+        section.fault("low", format_args!("{low} is not below `high`, which is {high}"), None);
+    }
+    let stream = Stream {
+        buffer: section.size("buffer", 4 << 10..=64 << 20, default.buffer),
+        high,
+        low,
+        max_event: section.size("max_event", 1 << 10..=64 << 20, default.max_event),
+        heartbeat: section.duration("heartbeat").unwrap_or(default.heartbeat),
+    };
+    section.finish();
+    stream
+}
+
+fn log(mut section: Section<'_>) -> Log {
+    let log = Log {
+        level: section.choice("level", Level::NAMES, Level::default()),
+        access: section.choice("access", AccessFormat::NAMES, AccessFormat::default()),
+    };
+    section.finish();
+    log
+}
+
+fn upstream(mut section: Section<'_>, context: &mut Context) -> Upstream {
+    #[derive(Clone, Copy)]
+    enum Kind {
+        OpenAi,
+        Sim,
+    }
+    let names = [("openai", Kind::OpenAi), ("sim", Kind::Sim)];
+    // The simulator's own `first_token` is how long it takes, not how long one waits for it.
+    let (kind, first_token) = match section.choice("kind", &names, Kind::OpenAi) {
+        Kind::OpenAi => (UpstreamKind::OpenAi(openai(&mut section, context)), section.duration("first_token")),
+        Kind::Sim => (UpstreamKind::Sim(sim(&mut section)), None),
+    };
+    let upstream =
+        Upstream { kind, first_token, idle: section.duration("idle"), total: section.duration("total") };
+    section.finish();
+    upstream
+}
+
+fn sim(section: &mut Section<'_>) -> Sim {
+    Sim {
+        tokens_per_second: section.number("tokens_per_second", 0.0..=1e9).unwrap_or(50.0),
+        jitter: section.number("jitter", 0.0..=1.0).unwrap_or(0.2),
+        first_token: section.duration("first_token").unwrap_or(std::time::Duration::from_millis(200)),
+        tokens: section.integer("tokens", 1..=100_000_000),
+        chunk: section.integer("chunk", 1..=10_000).unwrap_or(1),
+        seed: section.integer("seed", 0..=i64::MAX as u64).unwrap_or(0),
+    }
+}
+
+fn openai(section: &mut Section<'_>, context: &mut Context) -> OpenAi {
+    let base_url = section.string("base_url");
+    match &base_url {
+        None => section.fault(
+            "base_url",
+            "an upstream needs the URL of its API",
+            Some("for example base_url = \"http://127.0.0.1:8000/v1\"".to_owned()),
+        ),
+        Some(url) => {
+            if let Err(error) = url.parse::<Endpoint>() {
+                section.fault("base_url", format_args!("`{url}`: {error}"), None);
+            }
+        }
+    }
+    let ca_file = section.string("ca_file").map(|file| relative(&context.folder, &file));
+    if let Some(file) = &ca_file {
+        if let Err(error) = flumen_wire::tls::read_certificates(file) {
+            section.fault("ca_file", error, None);
+        }
+        context.files.push(file.clone());
+    }
+    OpenAi {
+        base_url: base_url.unwrap_or_default(),
+        key: key(section, context),
+        headers: headers(section),
+        protocol: section.choice("protocol", Protocol::NAMES, Protocol::default()),
+        ca_file,
+    }
+}
+
+fn key(section: &mut Section<'_>, context: &mut Context) -> Option<Secret> {
+    let (field, value) = match (section.string("key_env"), section.string("key_file")) {
+        (None, None) => return None,
+        (Some(_), Some(_)) => {
+            section.fault("key_file", "give either `key_env` or `key_file`, not both", None);
+            return None;
+        }
+        (Some(name), None) => {
+            let found = context.variables.iter().find(|(variable, _)| *variable == name);
+            ("key_env", found.map(|(_, value)| value.clone()).ok_or(format!("the variable `{name}` is not set")))
+        }
+        (None, Some(file)) => {
+            let path = relative(&context.folder, &file);
+            context.files.push(path.clone());
+            ("key_file", fs::read_to_string(&path).map_err(|error| format!("`{file}` cannot be read: {error}")))
+        }
+    };
+    match value.map(|value| value.trim().to_owned()) {
+        Ok(value) if value.is_empty() => section.fault(field, "the key is empty", None),
+        Ok(value) if HeaderValue::from_str(&value).is_err() => {
+            section.fault(field, "the key has characters that cannot stand in a header", None);
+        }
+        Ok(value) => return Some(Secret::new(value)),
+        Err(problem) => section.fault(field, problem, None),
+    }
+    None
+}
+
+/// Headers that the gateway writes itself.
+const OWN: [HeaderName; 8] = [
+    header::HOST,
+    header::CONTENT_LENGTH,
+    header::TRANSFER_ENCODING,
+    header::CONNECTION,
+    header::TE,
+    header::TRAILER,
+    header::UPGRADE,
+    header::EXPECT,
+];
+
+fn headers(section: &mut Section<'_>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in section.pairs("headers") {
+        let parsed = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(&value));
+        match parsed {
+            (Ok(header), _) if OWN.contains(&header) => {
+                section.fault("headers", format_args!("`{name}` is written by the gateway itself"), None);
+            }
+            (Ok(header), Ok(mut value)) => {
+                value.set_sensitive(true);
+                headers.insert(header, value);
+            }
+            _ => section.fault("headers", format_args!("`{name}` is not a valid header"), None),
+        }
+    }
+    headers
+}
+
+fn model(name: &str, mut section: Section<'_>, upstreams: &BTreeMap<String, Upstream>) -> Option<Model> {
+    let upstream = section.string("upstream");
+    let names: Vec<_> = upstreams.keys().map(String::as_str).collect();
+    let renamed = section.string("name");
+    if renamed.is_some() && name.ends_with('*') {
+        section.fault("name", "a pattern stands for many models and cannot rename them", None);
+    }
+    match &upstream {
+        None => section.fault("upstream", "a model needs an upstream", Some(format!("known: {}", names.join(", ")))),
+        Some(upstream) if !upstreams.contains_key(upstream) => {
+            let hint = meant(upstream, &names).unwrap_or_else(|| format!("known: {}", names.join(", ")));
+            section.fault("upstream", format_args!("there is no upstream `{upstream}`"), Some(hint));
+        }
+        Some(_) => {}
+    }
+    section.finish();
+    upstream.map(|upstream| Model { upstream, name: renamed })
+}

@@ -1,0 +1,192 @@
+//! What the handlers of one core share: where models go, and the ways to observe and to stop.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use flumen_stream::Deadlines;
+use flumen_wire::{
+    client::{self, Endpoint, Options, Protocol},
+    listen::{Gate, Shutdown},
+    tls,
+};
+use http::{HeaderMap, HeaderValue, header};
+
+use crate::{
+    config::{self, Config},
+    observe::{Facts, Record, access_log::AccessLog, metrics::Metrics},
+    provider::{HttpServer, Sim, Upstream},
+};
+
+/// The state of one core. Upstream connections belong to it, so that no event crosses threads.
+#[derive(Debug)]
+pub struct Core {
+    routing: ArcSwap<Routing>,
+    shared: Shared,
+}
+
+/// What all cores share. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// All metrics.
+    pub metrics: Arc<Metrics>,
+    /// The access log.
+    pub access_log: AccessLog,
+    /// Counts connections.
+    pub gate: Arc<Gate>,
+    /// The end.
+    pub shutdown: Shutdown,
+}
+
+impl Core {
+    /// A core that starts with this routing.
+    pub fn new(routing: Routing, shared: Shared) -> Arc<Self> {
+        Arc::new(Self { routing: ArcSwap::from_pointee(routing), shared })
+    }
+
+    /// The routing in force. A request keeps the one that it began with.
+    pub fn routing(&self) -> Arc<Routing> {
+        self.routing.load_full()
+    }
+
+    /// Puts a new routing in force for the requests that come from now on.
+    pub fn set_routing(&self, routing: Routing) {
+        self.routing.store(Arc::new(routing));
+    }
+
+    /// Opens the record of a request.
+    pub fn record(&self, facts: Facts) -> Arc<Record> {
+        Record::open(facts, Arc::clone(&self.shared.metrics), self.shared.access_log.clone())
+    }
+
+    /// The end of the server.
+    pub fn shutdown(&self) -> &Shutdown {
+        &self.shared.shutdown
+    }
+
+    /// Counts the connections of all cores.
+    pub fn gate(&self) -> Arc<Gate> {
+        Arc::clone(&self.shared.gate)
+    }
+
+    /// All metrics as text.
+    pub fn scrape(&self) -> String {
+        self.shared.metrics.scrape(&self.shared.gate)
+    }
+}
+
+/// A configuration, and one core's clients for its upstreams.
+#[derive(Debug)]
+pub struct Routing {
+    config: Arc<Config>,
+    upstreams: BTreeMap<String, Upstream>,
+}
+
+/// Where a request goes.
+#[derive(Debug)]
+pub struct Target<'a> {
+    /// The configured name of the model: the key that matched.
+    pub model: &'a str,
+    /// What the upstream calls the model, if it calls it otherwise.
+    pub rename: Option<&'a str>,
+    /// The configured name of the upstream.
+    pub upstream_name: &'a str,
+    /// The upstream.
+    pub upstream: &'a Upstream,
+    /// Its clocks.
+    pub deadlines: Deadlines,
+}
+
+/// An upstream that cannot be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("upstream `{name}`: {problem}")]
+pub struct UnusableUpstream {
+    name: String,
+    problem: String,
+}
+
+impl Routing {
+    /// Makes the clients. Opens no connection.
+    ///
+    /// # Errors
+    /// When an upstream's settings cannot be used.
+    pub fn new(config: Arc<Config>) -> Result<Self, UnusableUpstream> {
+        let upstreams = config
+            .upstreams
+            .iter()
+            .map(|(name, upstream)| {
+                upstream_of(upstream, &config)
+                    .map(|upstream| (name.clone(), upstream))
+                    .map_err(|problem| UnusableUpstream { name: name.clone(), problem })
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self { config, upstreams })
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Where a request for this model goes.
+    pub fn target(&self, model: &str) -> Option<Target<'_>> {
+        let (name, route) = self.config.route(model)?;
+        let upstream = self.upstreams.get(&route.upstream)?;
+        let timeouts = &self.config.timeouts;
+        let own = self.config.upstreams.get(&route.upstream);
+        let limit = |own: Option<Duration>, general: Duration| Some(own.unwrap_or(general));
+        let deadlines = Deadlines {
+            first: limit(own.and_then(|own| own.first_token), timeouts.first_token),
+            idle: limit(own.and_then(|own| own.idle), timeouts.idle),
+            total: limit(own.and_then(|own| own.total), timeouts.total),
+        };
+        let rename = route.name.as_deref().filter(|name| *name != model);
+        Some(Target { model: name, rename, upstream_name: &route.upstream, upstream, deadlines })
+    }
+}
+
+fn upstream_of(upstream: &config::Upstream, config: &Config) -> Result<Upstream, String> {
+    match &upstream.kind {
+        config::UpstreamKind::Sim(settings) => Ok(Upstream::Sim(Sim::new(flumen_sim::Settings {
+            tokens_per_second: settings.tokens_per_second,
+            jitter: settings.jitter,
+            first_token: settings.first_token,
+            tokens: settings.tokens,
+            chunk: settings.chunk,
+            seed: settings.seed,
+            ..flumen_sim::Settings::default()
+        }))),
+        config::UpstreamKind::OpenAi(server) => {
+            let protocol = match server.protocol {
+                config::Protocol::Http1 => Protocol::Http1,
+                config::Protocol::Http2 => Protocol::Http2,
+            };
+            let endpoint: Endpoint =
+                server.base_url.parse().map_err(|error: client::InvalidUrl| error.to_string())?;
+            let options = Options {
+                connect_timeout: config.timeouts.connect,
+                tls_timeout: config.timeouts.tls,
+                extra_roots: extra_roots(server.ca_file.as_deref())?,
+                ..Options::default()
+            };
+            let headers = headers_of(server)?;
+            HttpServer::new(endpoint.protocol(protocol), options, headers)
+                .map(Upstream::Http)
+                .map_err(|error| error.to_string())
+        }
+    }
+}
+
+fn extra_roots(file: Option<&Path>) -> Result<Vec<rustls_pki_types::CertificateDer<'static>>, String> {
+    file.map_or(Ok(Vec::new()), |file| tls::read_certificates(file).map_err(|error| error.to_string()))
+}
+
+fn headers_of(server: &config::OpenAi) -> Result<HeaderMap, String> {
+    let mut headers = server.headers.clone();
+    if let Some(key) = &server.key {
+        let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose()))
+            .map_err(|_| "the key cannot stand in a header".to_owned())?;
+        value.set_sensitive(true);
+        headers.insert(header::AUTHORIZATION, value);
+    }
+    Ok(headers)
+}

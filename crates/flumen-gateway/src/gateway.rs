@@ -1,0 +1,254 @@
+//! The gateway as a whole: binding, one runtime per core, reloading, draining.
+
+use std::{
+    io,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    thread::{self, JoinHandle},
+};
+
+use flumen_wire::{
+    listen::{Gate, Limits, Listener, Shutdown},
+    tls::{InvalidCertificate, ServerTls},
+};
+use tracing_appender::non_blocking::WorkerGuard;
+
+use crate::{
+    config::{Config, ConfigError, Loaded},
+    core::{Core, Routing, Shared, UnusableUpstream},
+    observe::{access_log::AccessLog, metrics::Metrics},
+    routes::routes,
+};
+
+/// A gateway that is bound to its addresses and not yet serving.
+#[derive(Debug)]
+pub struct Gateway {
+    control: Control,
+    limits: Arc<Limits>,
+    /// For each core, its listener at each address.
+    listeners: Vec<Vec<Listener>>,
+    addresses: Vec<SocketAddr>,
+    _log_guard: Option<WorkerGuard>,
+}
+
+/// Why a gateway does not start, or does not take a new configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration is faulty.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// An upstream's settings cannot be used.
+    #[error(transparent)]
+    Upstream(#[from] UnusableUpstream),
+    /// The certificate or its key cannot be used.
+    #[error("server.tls: {0}")]
+    Tls(#[from] InvalidCertificate),
+    /// An address cannot be bound.
+    #[error("cannot listen on {address}: {source}{}", if source.kind() == io::ErrorKind::AddrInUse { " (is another server running there? choose another address with --listen)" } else { "" })]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Steers a running gateway. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Control {
+    cores: Arc<[Arc<Core>]>,
+    tls: Option<Arc<ServerTls>>,
+    shutdown: Shutdown,
+    current: Arc<Mutex<Arc<Config>>>,
+}
+
+impl Gateway {
+    /// Binds every address, once per core. Nothing is accepted before [`run`](Self::run).
+    ///
+    /// # Errors
+    /// See [`StartError`]. Everything is checked before the first address is bound.
+    pub fn bind(config: Config) -> Result<Self, StartError> {
+        let config = Arc::new(config);
+        let server = &config.server;
+        let tls = server.tls.as_ref().map(|tls| ServerTls::read(&tls.cert, &tls.key)).transpose()?.map(Arc::new);
+        let (access_log, log_guard) = AccessLog::to_stdout(config.log.access);
+        let shared = Shared {
+            metrics: Arc::new(Metrics::new()),
+            access_log,
+            gate: Arc::new(Gate::default()),
+            shutdown: Shutdown::new(),
+        };
+        let cores = (0..server.threads)
+            .map(|_| Ok(Core::new(Routing::new(Arc::clone(&config))?, shared.clone())))
+            .collect::<Result<Vec<_>, UnusableUpstream>>()?;
+        let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
+        listeners.resize_with(cores.len(), Vec::new);
+        for &address in &server.listen {
+            let bind_error = |source| StartError::Bind { address, source };
+            let per_core = Listener::bind_per_core(address, cores.len()).map_err(bind_error)?;
+            addresses.push(per_core[0].local_addr().map_err(bind_error)?);
+            for (own, listener) in listeners.iter_mut().zip(per_core) {
+                own.push(listener);
+            }
+        }
+        let shutdown = shared.shutdown.clone();
+        let limits = Arc::new(limits(&config));
+        let control =
+            Control { cores: cores.into(), tls, shutdown, current: Arc::new(Mutex::new(Arc::clone(&config))) };
+        Ok(Self { control, limits, listeners, addresses, _log_guard: log_guard })
+    }
+
+    /// The addresses it is bound to.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Steers it while it runs.
+    pub fn control(&self) -> Control {
+        self.control.clone()
+    }
+
+    /// Serves until the shutdown is over. Blocks the thread; the cores have threads of their own.
+    ///
+    /// # Errors
+    /// When a core cannot start.
+    pub fn run(self) -> io::Result<()> {
+        let cores = self.listeners.into_iter().zip(&*self.control.cores);
+        let threads = cores
+            .enumerate()
+            .map(|(number, (listeners, core))| {
+                let serving = (Arc::clone(core), Arc::clone(&self.limits), self.control.tls.clone());
+                thread::Builder::new()
+                    .name(format!("core-{number}"))
+                    .spawn(move || serve_core(listeners, serving.0, serving.1, serving.2))
+            })
+            .collect::<io::Result<Vec<JoinHandle<io::Result<()>>>>>()?;
+        for thread in threads {
+            thread.join().map_err(|_| io::Error::other("a core panicked"))??;
+        }
+        Ok(())
+    }
+}
+
+fn serve_core(
+    listeners: Vec<Listener>,
+    core: Arc<Core>,
+    limits: Arc<Limits>,
+    tls: Option<Arc<ServerTls>>,
+) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let gate = core.gate();
+    runtime.block_on(async {
+        let serving = listeners.into_iter().map(|listener| {
+            let (limits, gate, tls) = (Arc::clone(&limits), Arc::clone(&gate), tls.clone());
+            listener.serve(routes(Arc::clone(&core)), limits, gate, tls, core.shutdown().clone())
+        });
+        futures_util::future::try_join_all(serving).await.map(drop)
+    })
+}
+
+fn limits(config: &Config) -> Limits {
+    let (server, timeouts) = (&config.server, &config.timeouts);
+    Limits {
+        connections: server.max_connections,
+        connections_per_address: server.max_connections_per_address,
+        header_size: server.max_header_size,
+        http2_streams: server.http2_max_streams,
+        http2_resets: server.http2_max_resets,
+        request_header: timeouts.request_header,
+        keep_alive: timeouts.keep_alive,
+        stall: timeouts.client_stall,
+        tls_handshake: timeouts.tls,
+    }
+}
+
+impl Control {
+    /// The configuration in force.
+    pub fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Polite end: no new connections, running streams go on.
+    pub fn drain(&self) {
+        self.shutdown.drain();
+    }
+
+    /// Ends streams with an error event that says so.
+    pub fn abort(&self) {
+        self.shutdown.abort();
+    }
+
+    /// Puts a new configuration in force: all of it or nothing. Running streams keep the one that they began with.
+    /// Returns the settings that take effect only after a restart.
+    ///
+    /// # Errors
+    /// When it cannot be used; the old one stays.
+    pub fn reload(&self, loaded: Loaded) -> Result<Vec<&'static str>, StartError> {
+        let config = Arc::new(loaded.config);
+        let routings = self
+            .cores
+            .iter()
+            .map(|_| Routing::new(Arc::clone(&config)))
+            .collect::<Result<Vec<_>, _>>()?;
+        if let Some(tls) = &self.tls {
+            tls.reload()?;
+        }
+        for (core, routing) in self.cores.iter().zip(routings) {
+            core.set_routing(routing);
+        }
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let fixed = needs_restart(&current, &config);
+        *current = config;
+        Ok(fixed)
+    }
+}
+
+/// Settings that differ and that a running server cannot change.
+fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    let (before, after) = (&old.server, &new.server);
+    let mut fixed = Vec::new();
+    let mut check = |differs: bool, key| {
+        if differs {
+            fixed.push(key);
+        }
+    };
+    check(before.listen != after.listen, "server.listen");
+    check(before.threads != after.threads, "server.threads");
+    check(before.tls != after.tls, "server.tls");
+    check(limits(old) != limits(new), "server limits and connection timeouts");
+    check(old.log.access != new.log.access, "log.access");
+    fixed
+}
+
+/// The files whose change means that the configuration is to be read again.
+#[derive(Debug)]
+pub struct Watch {
+    files: Vec<(PathBuf, Option<Fingerprint>)>,
+}
+
+type Fingerprint = (std::time::SystemTime, u64);
+
+impl Watch {
+    /// Watches these files, starting now.
+    pub fn new(files: Vec<PathBuf>) -> Self {
+        Self { files: files.into_iter().map(|file| (file.clone(), fingerprint(&file))).collect() }
+    }
+
+    /// Whether a file has changed since this was last asked.
+    pub fn changed(&mut self) -> bool {
+        let mut changed = false;
+        for (file, seen) in &mut self.files {
+            let now = fingerprint(file);
+            changed |= now != *seen;
+            *seen = now;
+        }
+        changed
+    }
+}
+
+/// Following links, so that a mount whose link is swapped counts as changed.
+fn fingerprint(file: &std::path::Path) -> Option<Fingerprint> {
+    let metadata = file.metadata().ok()?;
+    Some((metadata.modified().ok()?, metadata.len()))
+}

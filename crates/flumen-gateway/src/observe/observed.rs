@@ -1,0 +1,136 @@
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, SystemTime},
+};
+
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    middleware::Next,
+    response::Response,
+};
+use bytes::Bytes;
+use flumen_stream::{Cause, Meter};
+use flumen_wire::listen::Connection;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+
+use super::record::{Facts, Record};
+use crate::{core::Core, error::Failure};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The outermost layer of every route: opens the request's [`Record`], names the request, counts its bytes, and tells
+/// the record how the response ended.
+pub async fn observe(State(core): State<Arc<Core>>, mut request: Request, next: Next) -> Response {
+    let connection = request.extensions().get::<Arc<Connection>>().cloned();
+    let record = core.record(facts_of(&request, connection.as_deref()));
+    request.extensions_mut().insert(Arc::clone(&record));
+    let mut response = next.run(request).await;
+    if let Some(failure) = response.extensions().get::<Failure>() {
+        record.ended(failure.cause, Some(failure.code));
+    }
+    let mut facts = record.facts();
+    if let Ok(id) = HeaderValue::from_str(&facts.request_id) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    facts.status = Some(response.status());
+    facts.header_out = head_size("HTTP/1.1 200 ", response.status().as_str(), response.headers());
+    drop(facts);
+    response.map(|body| Body::new(Observed { body, record, connection, ended: false }))
+}
+
+fn facts_of(request: &Request, connection: Option<&Connection>) -> Facts {
+    let path = request.uri().path();
+    Facts {
+        time: SystemTime::now(),
+        request_id: request_id(request.headers()),
+        peer: connection.map(|connection| connection.peer().to_string()).unwrap_or_default(),
+        method: request.method().clone(),
+        path: path.to_owned(),
+        status: None,
+        dialect: None,
+        model: None,
+        upstream: None,
+        stream: false,
+        cause: None,
+        code: None,
+        header_in: head_size(request.method().as_str(), path, request.headers()),
+        body_in: 0,
+        header_out: 0,
+        body_out: 0,
+        timings: None,
+        first_token: None,
+        meter: Meter::default(),
+        usage: None,
+        paused: Duration::ZERO,
+    }
+}
+
+/// The client's own id, if it is one that may stand in a log, or a new one.
+fn request_id(headers: &HeaderMap) -> String {
+    let given = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
+    match given {
+        Some(id) if !id.is_empty() && id.len() <= 128 && id.bytes().all(|byte| byte.is_ascii_graphic()) => id.to_owned(),
+        _ => format!("{:032x}", fastrand::u128(..)),
+    }
+}
+
+fn head_size(first: &str, second: &str, headers: &HeaderMap) -> u64 {
+    let lines: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    (first.len() + second.len() + " HTTP/1.1\r\n\r\n".len() + lines) as u64
+}
+
+/// A response body that knows whether it was delivered.
+struct Observed {
+    body: Body,
+    record: Arc<Record>,
+    connection: Option<Arc<Connection>>,
+    ended: bool,
+}
+
+impl HttpBody for Observed {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let this = self.get_mut();
+        let frame = std::task::ready!(Pin::new(&mut this.body).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            this.record.facts().body_out += data.len() as u64;
+        }
+        if frame.is_none() || this.body.is_end_stream() {
+            this.ended = true;
+        }
+        if matches!(frame, Some(Err(_))) {
+            this.ended = true;
+            this.record.ended(Cause::UpstreamError, None);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Observed {
+    fn drop(&mut self) {
+        let stalled = self.connection.as_ref().is_some_and(|connection| connection.is_stalled());
+        let cause = match (self.ended || self.body.is_end_stream(), stalled) {
+            (true, _) => Cause::Complete,
+            (false, true) => Cause::ClientStalled,
+            (false, false) if std::thread::panicking() => Cause::Internal,
+            (false, false) => Cause::ClientGone,
+        };
+        self.record.ended(cause, None);
+    }
+}

@@ -1,0 +1,41 @@
+use std::sync::Arc;
+
+use flumen_wire::client::{Client, Endpoint, Error, Options, Request, Response};
+use http::{HeaderMap, HeaderValue, Method, header};
+
+use super::Call;
+
+/// A server that speaks the OpenAI API.
+#[derive(Clone, Debug)]
+pub struct HttpServer {
+    client: Client,
+    /// What every request carries: the key and the operator's own headers.
+    headers: Arc<HeaderMap>,
+}
+
+impl HttpServer {
+    /// A server at an endpoint; `headers` go with every request.
+    ///
+    /// # Errors
+    /// When a root certificate is unusable.
+    pub fn new(endpoint: Endpoint, options: Options, headers: HeaderMap) -> Result<Self, Error> {
+        Ok(Self { client: Client::new(endpoint, options)?, headers: Arc::new(headers) })
+    }
+
+    pub(super) async fn send(&self, call: Call) -> Result<Response, Error> {
+        let accept = if call.stream { "text/event-stream" } else { "application/json" };
+        let mut headers = call.headers;
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        headers.insert(
+            header::USER_AGENT,
+            HeaderValue::from_static(concat!("flumen/", env!("CARGO_PKG_VERSION"))),
+        );
+        for (name, value) in &*self.headers {
+            headers.insert(name, value.clone());
+        }
+        let request = Request { method: Method::POST, path: call.path.to_owned(), headers, body: call.body };
+        self.client.send(&request).await
+    }
+}

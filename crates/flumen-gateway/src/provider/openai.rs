@@ -1,0 +1,194 @@
+//! The dialect of OpenAI's chat completions and completions.
+
+use std::{borrow::Cow, sync::LazyLock};
+
+use flumen_stream::{End, Event};
+use memchr::memmem::Finder;
+use serde::{Deserialize, de::IgnoredAny};
+
+use crate::error::end_body;
+
+/// What an event of a stream means to the gateway. Everything else in it is the client's business.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Part of the answer.
+    Part,
+    /// Usage, in an event that carries nothing else.
+    Usage(Usage),
+    /// Usage, in an event that carries part of the answer as well.
+    PartAndUsage(Usage),
+    /// The upstream reports an error.
+    Error,
+    /// The end mark.
+    Done,
+}
+
+/// Tokens that a request took.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+pub struct Usage {
+    /// Tokens of the prompt.
+    #[serde(default)]
+    pub prompt_tokens: u64,
+    /// Tokens of the answer.
+    #[serde(default)]
+    pub completion_tokens: u64,
+}
+
+/// Looks at one event. Costs two substring searches; JSON is parsed only when they find something.
+pub fn look(event: &Event) -> Look {
+    static USAGE: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new("\"usage\""));
+    static ERROR: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new("\"error\""));
+
+    let payload = event.payload();
+    if payload.starts_with(b"[DONE]") {
+        return Look::Done;
+    }
+    // Inside a JSON string the quotes would be escaped, so text of the answer cannot look like a key.
+    let usage = USAGE.find(&payload).is_some_and(|at| !is_null(&payload[at + 7..]));
+    if !usage && ERROR.find(&payload).is_none() && event.name().is_none() {
+        return Look::Part;
+    }
+    if event.name() == Some(b"error") {
+        return Look::Error;
+    }
+    let Ok(chunk) = serde_json::from_slice::<Chunk>(&payload) else { return Look::Part };
+    match chunk.usage {
+        _ if chunk.error.is_some() => Look::Error,
+        Some(usage) if chunk.choices.is_empty() => Look::Usage(usage),
+        Some(usage) => Look::PartAndUsage(usage),
+        None => Look::Part,
+    }
+}
+
+/// Whether the value after a key is `null`, which some servers send in every event.
+fn is_null(after_key: &[u8]) -> bool {
+    let value = after_key.trim_ascii_start();
+    value.strip_prefix(b":").is_some_and(|value| value.trim_ascii_start().starts_with(b"null"))
+}
+
+#[derive(Deserialize)]
+struct Chunk {
+    #[serde(default)]
+    choices: Vec<IgnoredAny>,
+    #[serde(default)]
+    usage: Option<Usage>,
+    #[serde(default)]
+    error: Option<IgnoredAny>,
+}
+
+/// The usage that a whole (not streamed) answer tells.
+pub fn usage_of(answer: &[u8]) -> Option<Usage> {
+    #[derive(Deserialize)]
+    struct Answer {
+        #[serde(default)]
+        usage: Option<Usage>,
+    }
+    serde_json::from_slice::<Answer>(answer).ok()?.usage
+}
+
+/// Whether an event carries something of the answer. The first event of a chat often names only the role: it says
+/// that the server is there, not that the model speaks.
+pub fn is_token(event: &Event) -> bool {
+    #[derive(Deserialize)]
+    struct Chunk<'a> {
+        #[serde(borrow)]
+        choices: Vec<Choice<'a>>,
+    }
+    #[derive(Deserialize)]
+    struct Choice<'a> {
+        #[serde(borrow, default)]
+        delta: Option<Delta<'a>>,
+        #[serde(borrow, default)]
+        text: Option<Cow<'a, str>>,
+        #[serde(default)]
+        finish_reason: Option<IgnoredAny>,
+    }
+    #[derive(Deserialize)]
+    struct Delta<'a> {
+        #[serde(borrow, default)]
+        content: Option<Cow<'a, str>>,
+        #[serde(borrow, default)]
+        reasoning: Option<Cow<'a, str>>,
+        #[serde(borrow, default)]
+        reasoning_content: Option<Cow<'a, str>>,
+        #[serde(borrow, default)]
+        refusal: Option<Cow<'a, str>>,
+        #[serde(default)]
+        tool_calls: Option<IgnoredAny>,
+        #[serde(default)]
+        function_call: Option<IgnoredAny>,
+    }
+    let said = |text: &Option<Cow<'_, str>>| text.as_ref().is_some_and(|text| !text.is_empty());
+    let payload = event.payload();
+    // An event that cannot be read belongs to a dialect we do not know: better a token too early than never one.
+    serde_json::from_slice::<Chunk<'_>>(&payload).map_or(true, |chunk| {
+        chunk.choices.iter().any(|choice| {
+            let delta = choice.delta.as_ref().is_some_and(|delta| {
+                said(&delta.content)
+                    || said(&delta.reasoning)
+                    || said(&delta.reasoning_content)
+                    || said(&delta.refusal)
+                    || delta.tool_calls.is_some()
+                    || delta.function_call.is_some()
+            });
+            delta || said(&choice.text) || choice.finish_reason.is_some()
+        })
+    })
+}
+
+/// The event that ends a stream in any way but the good one. No end mark follows it.
+pub fn error_event(end: &End) -> Event {
+    Event::data(end_body(end))
+}
+
+#[cfg(test)]
+mod tests {
+    use flumen_stream::Cause;
+
+    use super::*;
+
+    fn see(payload: &str) -> Look {
+        look(&Event::data(payload))
+    }
+
+    #[test]
+    fn events_are_told_apart() {
+        let usage = Usage { prompt_tokens: 3, completion_tokens: 5 };
+        assert_eq!(see("[DONE]"), Look::Done);
+        assert_eq!(see(r#"{"choices":[{"delta":{"content":"hi"}}],"usage":null}"#), Look::Part);
+        assert_eq!(
+            see(r#"{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":5,"total_tokens":8}}"#),
+            Look::Usage(usage)
+        );
+        assert_eq!(
+            see(r#"{"choices":[{}],"usage":{"prompt_tokens":3,"completion_tokens":5}}"#),
+            Look::PartAndUsage(usage)
+        );
+        assert_eq!(see(r#"{"error":{"message":"x"}}"#), Look::Error);
+        assert_eq!(see(r#"{"choices":[{"delta":{"content":"\"error\" \"usage\": 1"}}],"error":null}"#), Look::Part);
+        assert_eq!(see("not json \"usage\": 7"), Look::Part);
+        assert_eq!(look(&Event::builder().name("error").data("x").build().unwrap()), Look::Error);
+        assert_eq!(see(r#"{"choices":[],"prompt_filter_results":[]}"#), Look::Part);
+    }
+
+    #[test]
+    fn the_role_alone_is_not_a_token() {
+        let token = |payload: &str| is_token(&Event::data(payload));
+        assert!(!token(r#"{"choices":[{"delta":{"role":"assistant","content":""}}]}"#));
+        assert!(!token(r#"{"choices":[{"delta":{"role":"assistant","content":null}}]}"#));
+        assert!(!token(r#"{"choices":[],"prompt_filter_results":[]}"#));
+        assert!(token(r#"{"choices":[{"delta":{"content":"\u00e9"}}]}"#));
+        assert!(token(r#"{"choices":[{"delta":{"reasoning_content":"hm"}}]}"#));
+        assert!(token(r#"{"choices":[{"delta":{"tool_calls":[{}]}}]}"#));
+        assert!(token(r#"{"choices":[{"text":"x"}]}"#));
+        assert!(token(r#"{"choices":[{"delta":{},"finish_reason":"stop"}]}"#));
+        assert!(token("whatever"));
+    }
+
+    #[test]
+    fn an_error_event_is_what_sdks_raise() {
+        let event = error_event(&End::new(Cause::IdleTimeout, "silence"));
+        assert_eq!(look(&event), Look::Error);
+        assert!(event.payload().windows(14).any(|part| part == b"\"idle_timeout\""));
+    }
+}

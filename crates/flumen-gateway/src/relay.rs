@@ -1,0 +1,276 @@
+//! The heart: upstream -> log. Everything a token passes between the two sockets on its way in.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use flumen_stream::{
+    Cause, Deadlines, End, Event, Expired, Writer, codec::sse::Decoder, deadline::Watchdog,
+};
+use flumen_wire::{client::Body, listen::Shutdown};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use crate::{
+    error::upstream_end,
+    observe::{Record, metrics::RouteMetrics},
+    provider::openai::{self, Look, Usage},
+};
+
+/// One stream on its way from the upstream into the log. It runs as a task of its own, on the core of its client.
+pub struct Relay {
+    body: Body,
+    log: Writer<Event>,
+    decoder: Decoder,
+    dog: Watchdog,
+    aborted: Pin<Box<WaitForCancellationFutureOwned>>,
+    rules: Rules,
+    record: Arc<Record>,
+    metrics: RouteMetrics,
+    seen: Seen,
+}
+
+/// What a relay holds its two sides to.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// The upstream's clocks. They start with the request.
+    pub deadlines: Deadlines,
+    /// How long the client may take nothing while something waits for it.
+    pub client_stall: Duration,
+    /// Largest event accepted, in bytes.
+    pub max_event: usize,
+    /// The upstream was asked for usage on the gateway's own account: the event that tells it stays here.
+    pub withhold_usage: bool,
+}
+
+/// What went through, published once at the end.
+#[derive(Default)]
+struct Seen {
+    meter: flumen_stream::Meter,
+    first_token: Option<Duration>,
+    usage: Option<Usage>,
+    paused: Duration,
+    done: bool,
+}
+
+/// Why the relay stopped before the end mark.
+enum Stop {
+    /// No reader is left.
+    Gone,
+    /// An end that readers are told.
+    End(End),
+    /// An end that the upstream told readers itself.
+    Told(Cause),
+}
+
+/// How long a finished answer may take to end its body, so that the connection can be used again.
+const TAIL: Duration = Duration::from_millis(100);
+
+impl Relay {
+    /// A relay from a response body into a log.
+    pub fn new(
+        body: Body,
+        log: Writer<Event>,
+        rules: Rules,
+        record: Arc<Record>,
+        metrics: RouteMetrics,
+        shutdown: &Shutdown,
+    ) -> Self {
+        Self {
+            body,
+            log,
+            decoder: Decoder::new(rules.max_event),
+            dog: Watchdog::start_at(rules.deadlines, record.started()),
+            aborted: Box::pin(shutdown.abort_token().cancelled_owned()),
+            rules,
+            record,
+            metrics,
+            seen: Seen::default(),
+        }
+    }
+
+    /// Moves events until the end, whatever it is. The upstream is let go of before this returns.
+    pub async fn run(mut self) {
+        self.metrics.active.inc();
+        let stop = self.pump().await;
+        self.metrics.active.dec();
+        let Self { mut body, log, record, seen, .. } = self;
+        publish(&record, seen, &body);
+        match stop {
+            Ok(()) => {
+                log.complete();
+                // A body that was read to its end gives its connection back.
+                while let Ok(Some(Ok(_))) = timeout(TAIL, body.piece()).await {}
+            }
+            Err(Stop::Gone) => {}
+            Err(Stop::Told(cause)) => {
+                record.ended(cause, None);
+                log.complete();
+            }
+            Err(Stop::End(end)) => {
+                if end.cause == Cause::ClientStalled {
+                    // Whoever does not read will not read this either.
+                    record.ended(end.cause, None);
+                }
+                log.fail(end);
+            }
+        }
+    }
+
+    async fn pump(&mut self) -> Result<(), Stop> {
+        let mut batch = Vec::new();
+        while !self.seen.done {
+            self.room().await?;
+            let Some(piece) = self.piece().await? else {
+                return Err(Stop::End(truncated()));
+            };
+            let piece = piece.map_err(|error| Stop::End(upstream_end(&error)))?;
+            self.metrics.bytes_in.inc_by(piece.len() as u64);
+            self.decoder.push(piece);
+            let stop = self.take_events(&mut batch);
+            self.arrived(&batch)?;
+            self.log.push(batch.drain(..));
+            stop?;
+        }
+        Ok(())
+    }
+
+    /// Takes every whole event out of what was received.
+    fn take_events(&mut self, batch: &mut Vec<Event>) -> Result<(), Stop> {
+        while let Some(event) = self.decoder.next() {
+            let event = event.map_err(|error| {
+                Stop::End(End::new(Cause::UpstreamError, format!("upstream: {error}")).with_code("event_too_long"))
+            })?;
+            if !event.has_data() {
+                continue;
+            }
+            match openai::look(&event) {
+                Look::Part => {}
+                Look::Usage(usage) => {
+                    self.seen.usage = Some(usage);
+                    if self.rules.withhold_usage {
+                        continue;
+                    }
+                }
+                Look::PartAndUsage(usage) => self.seen.usage = Some(usage),
+                Look::Error => {
+                    batch.push(event);
+                    return Err(Stop::Told(Cause::UpstreamError));
+                }
+                Look::Done => {
+                    batch.push(event);
+                    self.seen.done = true;
+                    return Ok(());
+                }
+            }
+            batch.push(event);
+        }
+        Ok(())
+    }
+
+    /// Notes what has arrived together.
+    fn arrived(&mut self, batch: &[Event]) -> Result<(), Stop> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let now = Instant::now();
+        if self.seen.first_token.is_none() && (self.seen.done || batch.iter().any(openai::is_token)) {
+            self.seen.first_token = Some(now - self.record.started());
+        }
+        let bytes: usize = batch.iter().map(|event| event.wire().len()).sum();
+        if let Some(gap) = self.seen.meter.record(batch.len() as u64, bytes as u64, now) {
+            self.metrics.gap.observe(gap.as_secs_f64());
+        }
+        self.metrics.frames_in.inc_by(batch.len() as u64);
+        if self.seen.first_token.is_some() && !self.seen.done {
+            self.dog.progress(now).map_err(|expired| Stop::End(timed_out(expired)))?;
+        }
+        Ok(())
+    }
+
+    /// The next piece of the upstream's body. Gives up at once when nobody reads any more.
+    async fn piece(&mut self) -> Result<Option<Result<bytes::Bytes, flumen_wire::client::Error>>, Stop> {
+        poll_fn(|cx| {
+            if let Poll::Ready(piece) = self.body.poll_piece(cx) {
+                return Poll::Ready(Ok(piece));
+            }
+            if self.log.poll_closed(cx).is_ready() {
+                return Poll::Ready(Err(Stop::Gone));
+            }
+            self.poll_interrupted(cx).map(|end| Err(Stop::End(end)))
+        })
+        .await
+    }
+
+    /// Backpressure: waits until the client has taken enough. Meanwhile the upstream is not read and its clocks for
+    /// tokens stand still; instead it is the client that must not stall.
+    async fn room(&mut self) -> Result<(), Stop> {
+        let ready = poll_fn(|cx| Poll::Ready(self.log.poll_ready(cx))).await;
+        if let Poll::Ready(ready) = ready {
+            return ready.map_err(|_| Stop::Gone);
+        }
+        let paused = Instant::now();
+        self.dog.suspend();
+        let outcome = self.drained().await;
+        self.dog.resume(Instant::now());
+        self.seen.paused += paused.elapsed();
+        self.metrics.paused.inc_by(paused.elapsed().as_secs_f64());
+        outcome
+    }
+
+    async fn drained(&mut self) -> Result<(), Stop> {
+        let mut taken = self.log.taken();
+        let mut stall = Box::pin(sleep(self.rules.client_stall));
+        poll_fn(|cx| {
+            if let Poll::Ready(ready) = self.log.poll_ready(cx) {
+                return Poll::Ready(ready.map_err(|_| Stop::Gone));
+            }
+            while stall.as_mut().poll(cx).is_ready() {
+                if self.log.taken() == taken {
+                    return Poll::Ready(Err(Stop::End(stalled())));
+                }
+                taken = self.log.taken();
+                stall.as_mut().reset(Instant::now() + self.rules.client_stall);
+            }
+            self.poll_interrupted(cx).map(|end| Err(Stop::End(end)))
+        })
+        .await
+    }
+
+    fn poll_interrupted(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        if self.aborted.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(End::new(Cause::Shutdown, "the server is shutting down"));
+        }
+        self.dog.poll_expired(cx).map(timed_out)
+    }
+}
+
+fn publish(record: &Record, seen: Seen, body: &Body) {
+    let mut facts = record.facts();
+    facts.meter = seen.meter;
+    facts.first_token = seen.first_token;
+    facts.usage = seen.usage;
+    facts.paused = seen.paused;
+    facts.timings = Some(body.timings().clone());
+}
+
+fn truncated() -> End {
+    End::new(Cause::UpstreamTruncated, "the upstream ended the stream before its end mark")
+}
+
+fn stalled() -> End {
+    End::new(Cause::ClientStalled, "the client took nothing for too long")
+}
+
+/// The end that a missed deadline makes.
+pub fn timed_out(expired: Expired) -> End {
+    match expired {
+        Expired::First => End::new(Cause::FirstTokenTimeout, "the upstream sent no token in time"),
+        Expired::Idle => End::new(Cause::IdleTimeout, "the upstream fell silent"),
+        Expired::Total => End::new(Cause::TotalTimeout, "the answer took too long"),
+    }
+}

@@ -1,0 +1,209 @@
+//! The request body: what the gateway reads of it, and the few bytes that it changes.
+//!
+//! The body is never parsed into a tree and written again. Unknown fields, their order, number formats and spaces
+//! arrive at the upstream as the client sent them; edits are spliced into the text.
+
+use std::{borrow::Cow, ops::Range};
+
+use bytes::Bytes;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use crate::error::Failure;
+
+/// What the gateway needs to know of a request.
+#[derive(Debug)]
+pub struct ModelRequest {
+    body: Bytes,
+    /// The model that was asked for.
+    pub model: String,
+    /// Whether the answer is to be streamed.
+    pub stream: bool,
+    model_at: Range<usize>,
+    usage: UsageOption,
+}
+
+/// Where the request stands on usage in streams, and what must be edited to get it.
+#[derive(Debug, PartialEq)]
+enum UsageOption {
+    /// The client asks for it.
+    Asked,
+    /// Text to put in place of a range.
+    Edit(Range<usize>, &'static str),
+}
+
+#[derive(Deserialize)]
+struct Head<'a> {
+    #[serde(borrow, default)]
+    model: Option<&'a RawValue>,
+    #[serde(default)]
+    stream: Option<bool>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    stream_options: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct StreamOptions<'a> {
+    #[serde(borrow, default, deserialize_with = "present")]
+    include_usage: Option<&'a RawValue>,
+}
+
+/// `null` is a value like any other: it has a place in the text.
+fn present<'de, D: Deserializer<'de>>(value: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(value).map(Some)
+}
+
+impl ModelRequest {
+    /// Reads what is needed.
+    ///
+    /// # Errors
+    /// 400, saying what is wrong and where.
+    pub fn parse(body: Bytes) -> Result<Self, Failure> {
+        let text = str::from_utf8(&body).map_err(|error| {
+            Failure::bad_request(format!("the request body is not UTF-8 at byte {}", error.valid_up_to()))
+        })?;
+        let head: Head<'_> = serde_json::from_str(text)
+            .map_err(|error| Failure::bad_request(format!("the request body is not a valid JSON object: {error}")))?;
+        let missing = || Failure::bad_request("the field `model` is required and must be a string").param("model");
+        let raw = head.model.ok_or_else(missing)?;
+        let model: Cow<'_, str> = serde_json::from_str(raw.get()).map_err(|_| missing())?;
+        if model.is_empty() {
+            return Err(missing());
+        }
+        let usage = usage_option(text, head.stream_options)?;
+        let (model, model_at) = (model.into_owned(), place(text, raw));
+        Ok(Self { stream: head.stream.unwrap_or(false), model, model_at, usage, body })
+    }
+
+    /// Size of the body in bytes.
+    pub fn size(&self) -> usize {
+        self.body.len()
+    }
+
+    /// The body for the upstream: with the model's name there if it differs, and, with `ask_usage`, with the option
+    /// that makes the upstream tell the usage. Also says whether that option was added, so that the client must not
+    /// see its effect.
+    pub fn for_upstream(&self, model: Option<&str>, ask_usage: bool) -> (Bytes, bool) {
+        let mut edits: Vec<(Range<usize>, Cow<'_, str>)> = Vec::new();
+        if let Some(name) = model {
+            edits.push((self.model_at.clone(), serde_json::Value::from(name).to_string().into()));
+        }
+        let mut added = false;
+        if ask_usage && let UsageOption::Edit(at, text) = &self.usage {
+            edits.push((at.clone(), Cow::Borrowed(text)));
+            added = true;
+        }
+        if edits.is_empty() {
+            return (self.body.clone(), false);
+        }
+        edits.sort_by_key(|(at, _)| at.start);
+        let mut edited = Vec::with_capacity(self.body.len() + 64);
+        let mut done = 0;
+        for (at, text) in edits {
+            edited.extend_from_slice(&self.body[done..at.start]);
+            edited.extend_from_slice(text.as_bytes());
+            done = at.end;
+        }
+        edited.extend_from_slice(&self.body[done..]);
+        (edited.into(), added)
+    }
+}
+
+fn usage_option(text: &str, options: Option<&RawValue>) -> Result<UsageOption, Failure> {
+    let inside = |raw: &RawValue| place(text, raw).start + 1;
+    Ok(match options {
+        None => {
+            // The object has a field already, `model`, so a comma is right.
+            let open = text.find('{').map_or(0, |at| at + 1);
+            UsageOption::Edit(open..open, r#""stream_options":{"include_usage":true},"#)
+        }
+        Some(raw) if raw.get() == "null" => UsageOption::Edit(place(text, raw), r#"{"include_usage":true}"#),
+        Some(raw) => {
+            let options: StreamOptions<'_> = serde_json::from_str(raw.get()).map_err(|error| {
+                Failure::bad_request(format!("the field `stream_options` must be an object: {error}"))
+                    .param("stream_options")
+            })?;
+            match options.include_usage.map(|value| (value.get(), place(text, value))) {
+                Some(("true", _)) => UsageOption::Asked,
+                Some((_, at)) => UsageOption::Edit(at, "true"),
+                None => {
+                    let at = inside(raw)..inside(raw);
+                    let empty = raw.get()[1..].trim_start().starts_with('}');
+                    let field = if empty { r#""include_usage":true"# } else { r#""include_usage":true,"# };
+                    UsageOption::Edit(at, field)
+                }
+            }
+        }
+    })
+}
+
+/// Where a borrowed value stands in the text that it was read from.
+fn place(text: &str, raw: &RawValue) -> Range<usize> {
+    let start = raw.get().as_ptr().addr() - text.as_ptr().addr();
+    start..start + raw.get().len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(body: &str) -> Result<ModelRequest, Failure> {
+        ModelRequest::parse(Bytes::copy_from_slice(body.as_bytes()))
+    }
+
+    fn edited(body: &str, model: Option<&str>) -> (String, bool) {
+        let (bytes, added) = parse(body).unwrap().for_upstream(model, true);
+        (String::from_utf8(bytes.to_vec()).unwrap(), added)
+    }
+
+    #[test]
+    fn an_unedited_body_is_the_same_bytes() {
+        let body = r#" { "x" : 1.0e5, "model" : "a" , "stream_options":{"include_usage": true}, "é":"\u00e9" } "#;
+        let request = parse(body).unwrap();
+        let (bytes, added) = request.for_upstream(None, true);
+        assert_eq!((bytes.as_ptr(), bytes.len(), added), (request.body.as_ptr(), body.len(), false));
+    }
+
+    #[test]
+    fn only_the_model_name_is_rewritten() {
+        let body = r#"{"messages":[{"role":"user","content":"model"}],"model":"a\"b","n":1,"stream_options":{"include_usage":true}}"#;
+        let (out, _) = edited(body, Some("c\"d"));
+        assert_eq!(out, body.replace(r#""a\"b""#, r#""c\"d""#));
+    }
+
+    #[test]
+    fn usage_is_asked_for_in_every_shape_of_the_option() {
+        let case = |options: &str| edited(&format!(r#"{{"model":"m"{options}}}"#), None);
+        let added = |text: &str| (text.to_owned(), true);
+        assert_eq!(case(""), added(r#"{"stream_options":{"include_usage":true},"model":"m"}"#));
+        assert_eq!(case(r#","stream_options":null"#), added(r#"{"model":"m","stream_options":{"include_usage":true}}"#));
+        assert_eq!(case(r#","stream_options":{ }"#), added(r#"{"model":"m","stream_options":{"include_usage":true }}"#));
+        assert_eq!(
+            case(r#","stream_options":{"a":1}"#),
+            added(r#"{"model":"m","stream_options":{"include_usage":true,"a":1}}"#)
+        );
+        assert_eq!(
+            case(r#","stream_options":{"include_usage": false}"#),
+            added(r#"{"model":"m","stream_options":{"include_usage": true}}"#)
+        );
+        assert!(!case(r#","stream_options":{"include_usage":true}"#).1);
+    }
+
+    #[test]
+    fn bad_bodies_are_told_what_is_wrong() {
+        let message = |body: &str| parse(body).unwrap_err().message;
+        assert!(message("").contains("not a valid JSON object"));
+        assert!(message("{\"model\":\n 5x}").contains("line 2"));
+        assert!(message("[]").contains("JSON object"));
+        assert!(message("{}").contains("`model` is required"));
+        assert!(message(r#"{"model":7}"#).contains("`model`"));
+        assert!(message(r#"{"model":""}"#).contains("`model`"));
+        assert!(message(r#"{"model":"m","stream":"yes"}"#).contains("boolean"));
+        assert!(message(r#"{"model":"m","stream_options":[]}"#).contains("stream_options"));
+        assert!(message(r#"{"model":"m","model":"n"}"#).contains("duplicate"));
+        assert!(message(r#"{"model":"m"} x"#).contains("trailing"));
+        assert!(message(&"[".repeat(100_000)).contains("JSON"));
+        assert!(message(&format!(r#"{{"model":"m","x":{}}}"#, "[".repeat(100_000))).contains("recursion"));
+        assert!(ModelRequest::parse(Bytes::from_static(b"{\"model\":\"\xff\"}")).unwrap_err().message.contains("UTF-8"));
+    }
+}

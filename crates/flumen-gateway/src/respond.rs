@@ -1,0 +1,207 @@
+//! Log -> client, and whole answers. Errors become statuses or error events here, and nowhere else.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    body::Body,
+    response::{IntoResponse, Response},
+};
+use bytes::{Bytes, BytesMut};
+use flumen_stream::{Cause, Cursor, End, Event};
+use flumen_wire::{
+    client,
+    transport::Sse,
+};
+use futures_util::{StreamExt, stream};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http_body::Frame;
+use http_body_util::StreamBody;
+use prometheus_client::metrics::counter::Counter;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::{
+    error::Failure,
+    observe::Record,
+    provider::openai::{self, Look},
+    relay::timed_out,
+};
+
+/// Headers of an upstream's answer that mean something to its client.
+const PASSED: [&str; 5] = ["retry-after", "openai-model", "openai-processing-ms", "openai-version", "content-encoding"];
+
+/// A stream's response. It waits for the first event, so that whatever goes wrong before it is still a real status
+/// that clients retry; if that takes longer than a heartbeat, the response begins anyway and is kept alive.
+pub async fn streamed(
+    mut cursor: Cursor<Event>,
+    upstream: &HeaderMap,
+    heartbeat: Duration,
+    record: Arc<Record>,
+    frames_out: Counter,
+) -> Result<Response, Failure> {
+    let first = match timeout(heartbeat, cursor.next()).await {
+        Err(_) => None,
+        Ok(None) => return Err(End::new(Cause::UpstreamTruncated, "the upstream sent no event").into()),
+        Ok(Some(Err(end))) => return Err(end.into()),
+        Ok(Some(Ok(event))) if openai::look(&event) == Look::Error => return Ok(refused(&event, &record)),
+        Ok(Some(Ok(event))) => Some(event),
+    };
+    let rest = cursor.map(move |item| match item {
+        Ok(event) => event,
+        Err(end) => {
+            record.ended(end.cause, Some(end.code));
+            openai::error_event(&end)
+        }
+    });
+    let events = stream::iter(first).chain(rest).inspect(move |_| {
+        frames_out.inc();
+    });
+    let mut response = Sse::new(events).heartbeat(heartbeat).into_response();
+    pass(upstream, response.headers_mut());
+    Ok(response)
+}
+
+/// A stream whose first event is an error never began: its error object is the answer.
+fn refused(event: &Event, record: &Record) -> Response {
+    record.ended(Cause::UpstreamError, None);
+    json(StatusCode::BAD_GATEWAY, Bytes::copy_from_slice(&event.payload()))
+}
+
+fn json(status: StatusCode, body: Bytes) -> Response {
+    (status, [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
+}
+
+fn pass(from: &HeaderMap, to: &mut HeaderMap) {
+    for (name, value) in from {
+        if PASSED.contains(&name.as_str()) || name.as_str().starts_with("x-ratelimit-") {
+            to.append(name, value.clone());
+        }
+    }
+}
+
+/// An upstream's refusal, with its own words where they are for the client.
+pub async fn upstream_refused(response: client::Response, within: Instant, record: &Record) -> Response {
+    let client::Response { status, headers, mut body } = response;
+    let words = timeout_at(within, collect(&mut body, MAX_ERROR)).await;
+    record.facts().timings = Some(body.timings().clone());
+    let status = refusal_status(status);
+    record.ended(Cause::UpstreamError, Some(code_of(status)));
+    let own_words = status != StatusCode::BAD_GATEWAY && is_json(&headers);
+    let mut response = match words {
+        Ok(Ok(Collected::Whole(words))) if own_words && serde_json::from_slice::<serde::de::IgnoredAny>(&words).is_ok() => {
+            json(status, words)
+        }
+        _ => {
+            let mut failure: Failure = End::new(
+                Cause::UpstreamError,
+                format!("the upstream answered with an error (status {})", status.as_u16()),
+            )
+            .with_code(code_of(status))
+            .into();
+            failure.status = status;
+            failure.into_response()
+        }
+    };
+    pass(&headers, response.headers_mut());
+    response
+}
+
+/// Longest error body that is passed on, in bytes.
+const MAX_ERROR: usize = 64 * 1024;
+
+/// Which status a refusal of the upstream becomes. What concerns the request stays as it is, so that clients act on
+/// it; what concerns the gateway's own dealings with the upstream is a bad gateway.
+fn refusal_status(upstream: StatusCode) -> StatusCode {
+    match upstream.as_u16() {
+        // The key is the gateway's, not the client's.
+        401 | 403 | 407 => StatusCode::BAD_GATEWAY,
+        400..=499 | 503 | 504 => upstream,
+        _ => StatusCode::BAD_GATEWAY,
+    }
+}
+
+fn code_of(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        429 => "upstream_rate_limited",
+        503 => "upstream_overloaded",
+        504 => "upstream_timeout",
+        502 => "upstream_error",
+        _ => "upstream_refused",
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    content_type.split(';').next().is_some_and(|mime| mime.trim().eq_ignore_ascii_case("application/json"))
+}
+
+/// What of a body fits the bound.
+enum Collected {
+    Whole(Bytes),
+    Part(Bytes),
+}
+
+async fn collect(body: &mut client::Body, limit: usize) -> Result<Collected, client::Error> {
+    let mut collected = BytesMut::new();
+    while let Some(piece) = body.piece().await {
+        collected.extend_from_slice(&piece?);
+        if collected.len() >= limit {
+            return Ok(Collected::Part(collected.freeze()));
+        }
+    }
+    Ok(Collected::Whole(collected.freeze()))
+}
+
+/// A whole answer. It is held back until it is complete if it fits the stream's buffer, so that a failure is still a
+/// status; a larger one is passed on as it comes, and cut short when the upstream fails.
+pub async fn whole(
+    response: client::Response,
+    buffer: usize,
+    deadline: Instant,
+    idle: Duration,
+    record: Arc<Record>,
+) -> Result<Response, Failure> {
+    let client::Response { status, headers, mut body } = response;
+    let late = || timed_out(flumen_stream::Expired::Total);
+    let collected = timeout_at(deadline, collect(&mut body, buffer)).await;
+    record.facts().timings = Some(body.timings().clone());
+    let content_type = headers.get(header::CONTENT_TYPE).cloned();
+    let payload = match collected.map_err(|_| late())?? {
+        Collected::Whole(answer) => {
+            record.facts().usage = openai::usage_of(&answer);
+            Body::from(answer)
+        }
+        Collected::Part(begun) => Body::new(StreamBody::new(rest(begun, body, deadline, idle, record))),
+    };
+    let mut response = (status, payload).into_response();
+    response.headers_mut().extend(content_type.map(|value| (header::CONTENT_TYPE, value)));
+    response.headers_mut().insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    pass(&headers, response.headers_mut());
+    Ok(response)
+}
+
+fn rest(
+    begun: Bytes,
+    body: client::Body,
+    deadline: Instant,
+    idle: Duration,
+    record: Arc<Record>,
+) -> impl futures_util::Stream<Item = Result<Frame<Bytes>, End>> {
+    let following = stream::unfold(Some((body, record)), move |state| async move {
+        let (mut body, record) = state?;
+        let patience = deadline.min(Instant::now() + idle);
+        let piece = match timeout_at(patience, body.piece()).await {
+            Ok(piece) => piece?.map_err(|error| crate::error::upstream_end(&error)),
+            Err(_) if patience == deadline => Err(timed_out(flumen_stream::Expired::Total)),
+            Err(_) => Err(timed_out(flumen_stream::Expired::Idle)),
+        };
+        record.facts().timings = Some(body.timings().clone());
+        match piece {
+            Ok(piece) => Some((Ok(Frame::data(piece)), Some((body, record)))),
+            Err(end) => {
+                record.ended(end.cause, Some(end.code));
+                Some((Err(end), None))
+            }
+        }
+    });
+    stream::iter([Ok(Frame::data(begun))]).chain(following).fuse()
+}

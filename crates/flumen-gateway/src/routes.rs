@@ -1,0 +1,50 @@
+//! The public surface on one screen.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::{Method, StatusCode, Uri},
+    middleware::from_fn_with_state,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::{
+    core::Core,
+    error::Failure,
+    generate::{CHAT, COMPLETIONS, EMBEDDINGS, Endpoint, generate},
+    health, models,
+    observe::observe,
+};
+
+/// The gateway's routes for one core.
+pub fn routes(core: Arc<Core>) -> Router {
+    let ask = |endpoint: Endpoint| post(move |core: State<_>, request: Request| generate(core, endpoint, request));
+    Router::new()
+        .route("/v1/chat/completions", ask(CHAT))
+        .route("/v1/completions", ask(COMPLETIONS))
+        .route("/v1/embeddings", ask(EMBEDDINGS))
+        .route("/v1/models", get(models::list))
+        .route("/v1/models/{*id}", get(models::get))
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .route("/metrics", get(health::metrics))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(CatchPanicLayer::custom(|_| Failure::internal("the server failed on this request").into_response()))
+        .layer(from_fn_with_state(Arc::clone(&core), observe))
+        .with_state(core)
+}
+
+async fn unknown_path(uri: Uri) -> Response {
+    let message = format!("there is nothing at `{}`", uri.path());
+    Failure::rejected(StatusCode::NOT_FOUND, "not_found", message).into_response()
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Response {
+    let message = format!("`{}` does not take the method {method}", uri.path());
+    Failure::rejected(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message).into_response()
+}
