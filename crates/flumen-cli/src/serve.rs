@@ -1,4 +1,4 @@
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, thread, time::Duration};
+use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, process::ExitCode, thread, time::Duration};
 
 use flumen_gateway::{
     Control, Gateway, StartError, Watch,
@@ -47,7 +47,12 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
         info!("listening on {scheme}://{address}");
     }
     let models: Vec<_> = config.models.keys().map(String::as_str).collect();
-    info!(threads = config.server.threads, models = models.join(", "), "flumen {}", env!("CARGO_PKG_VERSION"));
+    info!(
+        threads = config.server.threads,
+        models = models.join(", "),
+        "flumen {}",
+        env!("CARGO_PKG_VERSION")
+    );
     let control = gateway.control();
     let steering = {
         let arguments = Arguments { config: arguments.config.clone(), listen: arguments.listen.clone() };
@@ -76,8 +81,15 @@ impl Arguments {
 }
 
 fn log_to_stderr(config: &Config) {
-    let filter = EnvFilter::try_from_env("FLUMEN_LOG").unwrap_or_else(|_| EnvFilter::new(config.log.level.as_str()));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    let filter =
+        EnvFilter::try_from_env("FLUMEN_LOG").unwrap_or_else(|_| EnvFilter::new(config.log.level.as_str()));
+    let ansi = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(ansi)
+        .with_target(false)
+        .init();
 }
 
 /// Signals and changed files, on a thread of its own, for as long as the process lives.
@@ -127,7 +139,9 @@ async fn either(one: &mut Signal, other: &mut Signal) {
 fn reload(arguments: &Arguments, control: &Control, watch: &mut Watch) {
     let loaded = match arguments.load() {
         Ok(loaded) => loaded,
-        Err(error) => return error!("the new configuration is refused, the old one stays in force:\n{error}"),
+        Err(error) => {
+            return error!("the new configuration is refused, the old one stays in force:\n{error}");
+        }
     };
     *watch = Watch::new(loaded.files.clone());
     match control.reload(loaded) {

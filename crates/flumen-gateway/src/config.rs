@@ -304,9 +304,10 @@ impl Config {
         if let Some((name, route)) = self.models.get_key_value(model) {
             return Some((name, route));
         }
-        let patterns = self.models.iter().filter(|(name, _)| {
-            name.strip_suffix('*').is_some_and(|prefix| model.starts_with(prefix))
-        });
+        let patterns = self
+            .models
+            .iter()
+            .filter(|(name, _)| name.strip_suffix('*').is_some_and(|prefix| model.starts_with(prefix)));
         patterns.max_by_key(|(name, _)| name.len()).map(|(name, route)| (name.as_str(), route))
     }
 }

@@ -19,14 +19,14 @@ use crate::{
 
 /// The state of one core. Upstream connections belong to it, so that no event crosses threads.
 #[derive(Debug)]
-pub struct Core {
+pub(crate) struct Core {
     routing: ArcSwap<Routing>,
     shared: Shared,
 }
 
 /// What all cores share. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Shared {
+pub(crate) struct Shared {
     /// All metrics.
     pub metrics: Arc<Metrics>,
     /// The access log.
@@ -39,51 +39,51 @@ pub struct Shared {
 
 impl Core {
     /// A core that starts with this routing.
-    pub fn new(routing: Routing, shared: Shared) -> Arc<Self> {
+    pub(crate) fn new(routing: Routing, shared: Shared) -> Arc<Self> {
         Arc::new(Self { routing: ArcSwap::from_pointee(routing), shared })
     }
 
     /// The routing in force. A request keeps the one that it began with.
-    pub fn routing(&self) -> Arc<Routing> {
+    pub(crate) fn routing(&self) -> Arc<Routing> {
         self.routing.load_full()
     }
 
     /// Puts a new routing in force for the requests that come from now on.
-    pub fn set_routing(&self, routing: Routing) {
+    pub(crate) fn set_routing(&self, routing: Routing) {
         self.routing.store(Arc::new(routing));
     }
 
     /// Opens the record of a request.
-    pub fn record(&self, facts: Facts) -> Arc<Record> {
+    pub(crate) fn record(&self, facts: Facts) -> Arc<Record> {
         Record::open(facts, Arc::clone(&self.shared.metrics), self.shared.access_log.clone())
     }
 
     /// The end of the server.
-    pub fn shutdown(&self) -> &Shutdown {
+    pub(crate) fn shutdown(&self) -> &Shutdown {
         &self.shared.shutdown
     }
 
     /// Counts the connections of all cores.
-    pub fn gate(&self) -> Arc<Gate> {
+    pub(crate) fn gate(&self) -> Arc<Gate> {
         Arc::clone(&self.shared.gate)
     }
 
     /// All metrics as text.
-    pub fn scrape(&self) -> String {
+    pub(crate) fn scrape(&self) -> String {
         self.shared.metrics.scrape(&self.shared.gate)
     }
 }
 
 /// A configuration, and one core's clients for its upstreams.
 #[derive(Debug)]
-pub struct Routing {
+pub(crate) struct Routing {
     config: Arc<Config>,
     upstreams: BTreeMap<String, Upstream>,
 }
 
 /// Where a request goes.
 #[derive(Debug)]
-pub struct Target<'a> {
+pub(crate) struct Target<'a> {
     /// The configured name of the model: the key that matched.
     pub model: &'a str,
     /// What the upstream calls the model, if it calls it otherwise.
@@ -109,7 +109,7 @@ impl Routing {
     ///
     /// # Errors
     /// When an upstream's settings cannot be used.
-    pub fn new(config: Arc<Config>) -> Result<Self, UnusableUpstream> {
+    pub(crate) fn new(config: Arc<Config>) -> Result<Self, UnusableUpstream> {
         let upstreams = config
             .upstreams
             .iter()
@@ -123,12 +123,12 @@ impl Routing {
     }
 
     /// The configuration.
-    pub fn config(&self) -> &Config {
+    pub(crate) fn config(&self) -> &Config {
         &self.config
     }
 
     /// Where a request for this model goes.
-    pub fn target(&self, model: &str) -> Option<Target<'_>> {
+    pub(crate) fn target(&self, model: &str) -> Option<Target<'_>> {
         let (name, route) = self.config.route(model)?;
         let upstream = self.upstreams.get(&route.upstream)?;
         let timeouts = &self.config.timeouts;

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 /// A refusal or a failure: status, code, and words for the person who reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
+pub(crate) struct Failure {
     /// The HTTP status.
     pub status: StatusCode,
     /// The cause for logs and metrics.
@@ -25,40 +25,40 @@ pub struct Failure {
 
 impl Failure {
     /// A request that is refused before any upstream is asked.
-    pub fn rejected(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+    pub(crate) fn rejected(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self { status, cause: Cause::Rejected, code, message: message.into(), param: None, retry_after: None }
     }
 
     /// A request that is malformed.
-    pub fn bad_request(message: impl Into<String>) -> Self {
+    pub(crate) fn bad_request(message: impl Into<String>) -> Self {
         Self::rejected(StatusCode::BAD_REQUEST, "bad_request", message)
     }
 
     /// A fault of this program.
-    pub fn internal(message: &'static str) -> Self {
+    pub(crate) fn internal(message: &'static str) -> Self {
         End::new(Cause::Internal, message).into()
     }
 
     /// Names the request field at fault.
-    pub fn param(mut self, param: &'static str) -> Self {
+    pub(crate) fn param(mut self, param: &'static str) -> Self {
         self.param = Some(param);
         self
     }
 
     /// Says when trying again makes sense.
-    pub fn retry_after(mut self, seconds: u32) -> Self {
+    pub(crate) fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after = Some(seconds);
         self
     }
 
     /// The error object in OpenAI's form.
-    pub fn body(&self) -> Vec<u8> {
+    pub(crate) fn body(&self) -> Vec<u8> {
         error_body(self.code, &self.message, kind(self.status), self.param)
     }
 }
 
 /// The error object in OpenAI's form, for a stream that has begun.
-pub fn end_body(end: &End) -> Vec<u8> {
+pub(crate) fn end_body(end: &End) -> Vec<u8> {
     error_body(end.code, &end.message, kind(status_of(end.cause)), None)
 }
 
@@ -101,7 +101,7 @@ impl From<client::Error> for Failure {
 }
 
 /// The end of a stream whose upstream failed.
-pub fn upstream_end(error: &client::Error) -> End {
+pub(crate) fn upstream_end(error: &client::Error) -> End {
     let cause = match error.kind() {
         client::ErrorKind::Truncated => Cause::UpstreamTruncated,
         _ => Cause::UpstreamError,

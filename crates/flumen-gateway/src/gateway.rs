@@ -71,7 +71,8 @@ impl Gateway {
     pub fn bind(config: Config) -> Result<Self, StartError> {
         let config = Arc::new(config);
         let server = &config.server;
-        let tls = server.tls.as_ref().map(|tls| ServerTls::read(&tls.cert, &tls.key)).transpose()?.map(Arc::new);
+        let tls =
+            server.tls.as_ref().map(|tls| ServerTls::read(&tls.cert, &tls.key)).transpose()?.map(Arc::new);
         let (access_log, log_guard) = AccessLog::to_stdout(config.log.access);
         let shared = Shared {
             metrics: Arc::new(Metrics::new()),
@@ -94,8 +95,12 @@ impl Gateway {
         }
         let shutdown = shared.shutdown.clone();
         let limits = Arc::new(limits(&config));
-        let control =
-            Control { cores: cores.into(), tls, shutdown, current: Arc::new(Mutex::new(Arc::clone(&config))) };
+        let control = Control {
+            cores: cores.into(),
+            tls,
+            shutdown,
+            current: Arc::new(Mutex::new(Arc::clone(&config))),
+        };
         Ok(Self { control, limits, listeners, addresses, _log_guard: log_guard })
     }
 
@@ -121,7 +126,7 @@ impl Gateway {
                 let serving = (Arc::clone(core), Arc::clone(&self.limits), self.control.tls.clone());
                 thread::Builder::new()
                     .name(format!("core-{number}"))
-                    .spawn(move || serve_core(listeners, serving.0, serving.1, serving.2))
+                    .spawn(move || serve_core(listeners, &serving.0, &serving.1, serving.2.as_ref()))
             })
             .collect::<io::Result<Vec<JoinHandle<io::Result<()>>>>>()?;
         for thread in threads {
@@ -133,16 +138,16 @@ impl Gateway {
 
 fn serve_core(
     listeners: Vec<Listener>,
-    core: Arc<Core>,
-    limits: Arc<Limits>,
-    tls: Option<Arc<ServerTls>>,
+    core: &Arc<Core>,
+    limits: &Arc<Limits>,
+    tls: Option<&Arc<ServerTls>>,
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let gate = core.gate();
     runtime.block_on(async {
         let serving = listeners.into_iter().map(|listener| {
-            let (limits, gate, tls) = (Arc::clone(&limits), Arc::clone(&gate), tls.clone());
-            listener.serve(routes(Arc::clone(&core)), limits, gate, tls, core.shutdown().clone())
+            let (limits, gate, tls) = (Arc::clone(limits), Arc::clone(&gate), tls.cloned());
+            listener.serve(routes(Arc::clone(core)), limits, gate, tls, core.shutdown().clone())
         });
         futures_util::future::try_join_all(serving).await.map(drop)
     })
@@ -186,11 +191,8 @@ impl Control {
     /// When it cannot be used; the old one stays.
     pub fn reload(&self, loaded: Loaded) -> Result<Vec<&'static str>, StartError> {
         let config = Arc::new(loaded.config);
-        let routings = self
-            .cores
-            .iter()
-            .map(|_| Routing::new(Arc::clone(&config)))
-            .collect::<Result<Vec<_>, _>>()?;
+        let routings =
+            self.cores.iter().map(|_| Routing::new(Arc::clone(&config))).collect::<Result<Vec<_>, _>>()?;
         if let Some(tls) = &self.tls {
             tls.reload()?;
         }

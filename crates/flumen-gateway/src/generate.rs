@@ -23,7 +23,7 @@ use crate::{
 
 /// One of the endpoints that ask a model.
 #[derive(Clone, Copy, Debug)]
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     /// The name of the wire format.
     pub dialect: &'static str,
     /// Path below the API's base.
@@ -33,17 +33,24 @@ pub struct Endpoint {
 }
 
 /// `POST /v1/chat/completions`
-pub const CHAT: Endpoint = Endpoint { dialect: "openai-chat", path: "/chat/completions", streams: true };
+pub(crate) const CHAT: Endpoint =
+    Endpoint { dialect: "openai-chat", path: "/chat/completions", streams: true };
 /// `POST /v1/completions`
-pub const COMPLETIONS: Endpoint = Endpoint { dialect: "openai-completions", path: "/completions", streams: true };
+pub(crate) const COMPLETIONS: Endpoint =
+    Endpoint { dialect: "openai-completions", path: "/completions", streams: true };
 /// `POST /v1/embeddings`
-pub const EMBEDDINGS: Endpoint = Endpoint { dialect: "openai-embeddings", path: "/embeddings", streams: false };
+pub(crate) const EMBEDDINGS: Endpoint =
+    Endpoint { dialect: "openai-embeddings", path: "/embeddings", streams: false };
 
 /// Headers of the client that go along to the upstream.
 const FORWARDED: [&str; 2] = ["traceparent", "tracestate"];
 
 /// Answers a request to an endpoint.
-pub async fn generate(State(core): State<Arc<Core>>, endpoint: Endpoint, request: Request) -> Response {
+pub(crate) async fn generate(
+    State(core): State<Arc<Core>>,
+    endpoint: Endpoint,
+    request: Request,
+) -> Response {
     let Some(record) = request.extensions().get::<Arc<Record>>().cloned() else {
         return Failure::internal("a request without a record").into_response();
     };
@@ -61,8 +68,12 @@ async fn answer(
     let routing = core.routing();
     let config = routing.config();
     if core.shutdown().is_draining() {
-        return Err(Failure::rejected(StatusCode::SERVICE_UNAVAILABLE, "draining", "the server is shutting down")
-            .retry_after(1));
+        return Err(Failure::rejected(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "draining",
+            "the server is shutting down",
+        )
+        .retry_after(1));
     }
     guard::content_type(request.headers())?;
     let headers = forwarded(request.headers());
@@ -70,7 +81,8 @@ async fn answer(
     record.facts().body_in = body.len() as u64;
     let asked = ModelRequest::parse(body)?;
     let target = routing.target(&asked.model).ok_or_else(|| {
-        let message = format!("the model `{}` is not configured; GET /v1/models lists those that are", asked.model);
+        let message =
+            format!("the model `{}` is not configured; GET /v1/models lists those that are", asked.model);
         Failure::rejected(StatusCode::NOT_FOUND, "model_not_found", message).param("model")
     })?;
     let stream = asked.stream && endpoint.streams;
@@ -104,8 +116,7 @@ async fn answer(
         let metrics = record.metrics().route(target.model, target.upstream_name);
         let frames_out = metrics.frames_out.clone();
         let (writer, cursor) = log_in(marks, Arc::clone(&metrics.buffered));
-        let relay =
-            Relay::new(response.body, writer, rules, Arc::clone(&record), metrics, core.shutdown());
+        let relay = Relay::new(response.body, writer, rules, Arc::clone(&record), metrics, core.shutdown());
         // Owned by its log: when the cursor below is dropped, the relay ends at once.
         tokio::spawn(relay.run());
         return respond::streamed(cursor, &response.headers, config.heartbeat, record, frames_out).await;
@@ -134,8 +145,12 @@ fn rules(target: &Target<'_>, config: &crate::config::Config, withhold_usage: bo
     }
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss,
-    reason = "a share of a buffer of at most 64 MiB")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "a share of a buffer of at most 64 MiB"
+)]
 fn marks(stream: &crate::config::Stream) -> Watermarks {
     let share = |share: f64| (stream.buffer as f64 * share) as usize;
     Watermarks::at(share(stream.high), share(stream.low))
@@ -152,6 +167,7 @@ fn forwarded(headers: &HeaderMap) -> HeaderMap {
 }
 
 fn is_event_stream(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let content_type =
+        headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     content_type.split(';').next().is_some_and(|mime| mime.trim().eq_ignore_ascii_case("text/event-stream"))
 }

@@ -12,7 +12,7 @@ use crate::error::Failure;
 
 /// Bodies must say that they are JSON. A browser sends such a request across origins only after asking, so that a
 /// page on the web cannot spend a gateway that listens on the visitor's own machine.
-pub fn content_type(headers: &HeaderMap) -> Result<(), Failure> {
+pub(crate) fn content_type(headers: &HeaderMap) -> Result<(), Failure> {
     let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let mime = given.and_then(|value| value.split(';').next()).map(str::trim);
     match mime {
@@ -26,7 +26,7 @@ pub fn content_type(headers: &HeaderMap) -> Result<(), Failure> {
 }
 
 /// Reads the body within its limits of size and time.
-pub async fn body(request: Request, limit: usize, within: Duration) -> Result<Bytes, Failure> {
+pub(crate) async fn body(request: Request, limit: usize, within: Duration) -> Result<Bytes, Failure> {
     let too_large = || {
         Failure::rejected(
             StatusCode::PAYLOAD_TOO_LARGE,

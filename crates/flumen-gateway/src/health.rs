@@ -11,12 +11,12 @@ use http::{StatusCode, header};
 use crate::core::Core;
 
 /// `GET /healthz`: the process answers.
-pub async fn healthz() -> &'static str {
+pub(crate) async fn healthz() -> &'static str {
     "ok\n"
 }
 
 /// `GET /readyz`: new requests are welcome; 503 while draining.
-pub async fn readyz(State(core): State<Arc<Core>>) -> Response {
+pub(crate) async fn readyz(State(core): State<Arc<Core>>) -> Response {
     if core.shutdown().is_draining() {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
     }
@@ -24,7 +24,7 @@ pub async fn readyz(State(core): State<Arc<Core>>) -> Response {
 }
 
 /// `GET /metrics`: for Prometheus, in the OpenMetrics text format.
-pub async fn metrics(State(core): State<Arc<Core>>) -> Response {
+pub(crate) async fn metrics(State(core): State<Arc<Core>>) -> Response {
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, content_type)], core.scrape()).into_response()
 }

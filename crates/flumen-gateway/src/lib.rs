@@ -1,17 +1,17 @@
 //! The Flumen gateway: clients speak the OpenAI API to it, and it streams from any model server behind it.
 //!
-//! [`Gateway`] is the whole. [`routes`] is the public surface; [`generate`] is what happens to a request that asks a
-//! model; [`relay`] moves the tokens of the answer into the stream's log and [`respond`] moves them on to the client.
+//! [`Gateway`] is the whole. Inside, `routes` is the public surface; `generate` is what happens to a request that asks a
+//! model; `relay` moves the tokens of the answer into the stream's log and `respond` moves them on to the client.
 
 pub mod config;
-pub mod core;
-pub mod error;
+mod core;
+mod error;
 mod gateway;
 mod generate;
 mod guard;
 mod health;
 mod models;
-pub mod observe;
+mod observe;
 mod provider;
 mod relay;
 mod request;

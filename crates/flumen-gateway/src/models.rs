@@ -30,7 +30,7 @@ fn model<'a>(id: &'a str, upstream: &'a str) -> Model<'a> {
 }
 
 /// `GET /v1/models`: the models that are configured by name. Patterns have no names to list.
-pub async fn list(State(core): State<Arc<Core>>) -> Response {
+pub(crate) async fn list(State(core): State<Arc<Core>>) -> Response {
     let routing = core.routing();
     let named = routing.config().models.iter().filter(|(name, _)| !name.ends_with('*'));
     let data = named.map(|(name, route)| model(name, &route.upstream)).collect();
@@ -38,15 +38,14 @@ pub async fn list(State(core): State<Arc<Core>>) -> Response {
 }
 
 /// `GET /v1/models/{id}`: one model, also one that only a pattern knows. Names may contain slashes.
-pub async fn get(State(core): State<Arc<Core>>, Path(id): Path<String>) -> Response {
+pub(crate) async fn get(State(core): State<Arc<Core>>, Path(id): Path<String>) -> Response {
     let routing = core.routing();
-    match routing.config().route(&id) {
-        Some((_, route)) => json(&model(&id, &route.upstream)),
-        None => {
-            let message = format!("the model `{id}` is not configured");
-            Failure::rejected(StatusCode::NOT_FOUND, "model_not_found", message).param("model").into_response()
-        }
-    }
+    let Some((_, route)) = routing.config().route(&id) else {
+        let message = format!("the model `{id}` is not configured");
+        let failure = Failure::rejected(StatusCode::NOT_FOUND, "model_not_found", message);
+        return failure.param("model").into_response();
+    };
+    json(&model(&id, &route.upstream))
 }
 
 fn json(value: &impl Serialize) -> Response {

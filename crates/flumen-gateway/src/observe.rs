@@ -1,9 +1,9 @@
 //! What the operator sees: metrics, the access log, and the record of each request that feeds both.
 
-pub mod access_log;
-pub mod metrics;
+pub(crate) mod access_log;
+pub(crate) mod metrics;
 mod observed;
 mod record;
 
-pub use observed::observe;
-pub use record::{Facts, Record};
+pub(crate) use observed::observe;
+pub(crate) use record::{Facts, Record};

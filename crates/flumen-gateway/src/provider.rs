@@ -5,15 +5,15 @@ use flumen_wire::client::{self, Response};
 use http::HeaderMap;
 
 mod http_server;
-pub mod openai;
+pub(crate) mod openai;
 mod sim;
 
-pub use http_server::HttpServer;
-pub use sim::Sim;
+pub(crate) use http_server::HttpServer;
+pub(crate) use sim::Sim;
 
 /// Something that generates.
 #[derive(Clone, Debug)]
-pub enum Upstream {
+pub(crate) enum Upstream {
     /// A server that speaks the OpenAI API over HTTP.
     Http(HttpServer),
     /// The simulator in this process.
@@ -27,7 +27,7 @@ impl Upstream {
     ///
     /// # Errors
     /// When no answer came; an answer with an error status is an answer.
-    pub async fn send(&self, call: Call) -> Result<Response, client::Error> {
+    pub(crate) async fn send(&self, call: Call) -> Result<Response, client::Error> {
         match self {
             Self::Http(server) => server.send(call).await,
             Self::Sim(sim) => sim.send(call).await,
@@ -37,7 +37,7 @@ impl Upstream {
 
 /// One request to an upstream.
 #[derive(Debug)]
-pub struct Call {
+pub(crate) struct Call {
     /// Path below the API's base, for example `/chat/completions`.
     pub path: &'static str,
     /// The body.

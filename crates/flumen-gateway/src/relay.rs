@@ -8,9 +8,7 @@ use std::{
     time::Duration,
 };
 
-use flumen_stream::{
-    Cause, Deadlines, End, Event, Expired, Writer, codec::sse::Decoder, deadline::Watchdog,
-};
+use flumen_stream::{Cause, Deadlines, End, Event, Expired, Writer, codec::sse::Decoder, deadline::Watchdog};
 use flumen_wire::{client::Body, listen::Shutdown};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::WaitForCancellationFutureOwned;
@@ -22,7 +20,7 @@ use crate::{
 };
 
 /// One stream on its way from the upstream into the log. It runs as a task of its own, on the core of its client.
-pub struct Relay {
+pub(crate) struct Relay {
     body: Body,
     log: Writer<Event>,
     decoder: Decoder,
@@ -36,7 +34,7 @@ pub struct Relay {
 
 /// What a relay holds its two sides to.
 #[derive(Clone, Copy, Debug)]
-pub struct Rules {
+pub(crate) struct Rules {
     /// The upstream's clocks. They start with the request.
     pub deadlines: Deadlines,
     /// How long the client may take nothing while something waits for it.
@@ -72,7 +70,7 @@ const TAIL: Duration = Duration::from_millis(100);
 
 impl Relay {
     /// A relay from a response body into a log.
-    pub fn new(
+    pub(crate) fn new(
         body: Body,
         log: Writer<Event>,
         rules: Rules,
@@ -94,7 +92,7 @@ impl Relay {
     }
 
     /// Moves events until the end, whatever it is. The upstream is let go of before this returns.
-    pub async fn run(mut self) {
+    pub(crate) async fn run(mut self) {
         self.metrics.active.inc();
         let stop = self.pump().await;
         self.metrics.active.dec();
@@ -143,7 +141,9 @@ impl Relay {
     fn take_events(&mut self, batch: &mut Vec<Event>) -> Result<(), Stop> {
         while let Some(event) = self.decoder.next() {
             let event = event.map_err(|error| {
-                Stop::End(End::new(Cause::UpstreamError, format!("upstream: {error}")).with_code("event_too_long"))
+                Stop::End(
+                    End::new(Cause::UpstreamError, format!("upstream: {error}")).with_code("event_too_long"),
+                )
             })?;
             if !event.has_data() {
                 continue;
@@ -267,7 +267,7 @@ fn stalled() -> End {
 }
 
 /// The end that a missed deadline makes.
-pub fn timed_out(expired: Expired) -> End {
+pub(crate) fn timed_out(expired: Expired) -> End {
     match expired {
         Expired::First => End::new(Cause::FirstTokenTimeout, "the upstream sent no token in time"),
         Expired::Idle => End::new(Cause::IdleTimeout, "the upstream fell silent"),

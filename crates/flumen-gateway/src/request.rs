@@ -13,7 +13,7 @@ use crate::error::Failure;
 
 /// What the gateway needs to know of a request.
 #[derive(Debug)]
-pub struct ModelRequest {
+pub(crate) struct ModelRequest {
     body: Bytes,
     /// The model that was asked for.
     pub model: String,
@@ -58,13 +58,19 @@ impl ModelRequest {
     ///
     /// # Errors
     /// 400, saying what is wrong and where.
-    pub fn parse(body: Bytes) -> Result<Self, Failure> {
+    pub(crate) fn parse(body: Bytes) -> Result<Self, Failure> {
         let text = str::from_utf8(&body).map_err(|error| {
             Failure::bad_request(format!("the request body is not UTF-8 at byte {}", error.valid_up_to()))
         })?;
-        let head: Head<'_> = serde_json::from_str(text)
-            .map_err(|error| Failure::bad_request(format!("the request body is not a valid JSON object: {error}")))?;
-        let missing = || Failure::bad_request("the field `model` is required and must be a string").param("model");
+        // Derived readers take a list for an object as well.
+        if !text.trim_start().starts_with('{') {
+            return Err(Failure::bad_request("the request body is not a valid JSON object"));
+        }
+        let head: Head<'_> = serde_json::from_str(text).map_err(|error| {
+            Failure::bad_request(format!("the request body is not a valid JSON object: {error}"))
+        })?;
+        let missing =
+            || Failure::bad_request("the field `model` is required and must be a string").param("model");
         let raw = head.model.ok_or_else(missing)?;
         let model: Cow<'_, str> = serde_json::from_str(raw.get()).map_err(|_| missing())?;
         if model.is_empty() {
@@ -75,15 +81,10 @@ impl ModelRequest {
         Ok(Self { stream: head.stream.unwrap_or(false), model, model_at, usage, body })
     }
 
-    /// Size of the body in bytes.
-    pub fn size(&self) -> usize {
-        self.body.len()
-    }
-
     /// The body for the upstream: with the model's name there if it differs, and, with `ask_usage`, with the option
     /// that makes the upstream tell the usage. Also says whether that option was added, so that the client must not
     /// see its effect.
-    pub fn for_upstream(&self, model: Option<&str>, ask_usage: bool) -> (Bytes, bool) {
+    pub(crate) fn for_upstream(&self, model: Option<&str>, ask_usage: bool) -> (Bytes, bool) {
         let mut edits: Vec<(Range<usize>, Cow<'_, str>)> = Vec::new();
         if let Some(name) = model {
             edits.push((self.model_at.clone(), serde_json::Value::from(name).to_string().into()));
@@ -118,6 +119,10 @@ fn usage_option(text: &str, options: Option<&RawValue>) -> Result<UsageOption, F
             UsageOption::Edit(open..open, r#""stream_options":{"include_usage":true},"#)
         }
         Some(raw) if raw.get() == "null" => UsageOption::Edit(place(text, raw), r#"{"include_usage":true}"#),
+        Some(raw) if !raw.get().starts_with('{') => {
+            let failure = Failure::bad_request("the field `stream_options` must be an object");
+            return Err(failure.param("stream_options"));
+        }
         Some(raw) => {
             let options: StreamOptions<'_> = serde_json::from_str(raw.get()).map_err(|error| {
                 Failure::bad_request(format!("the field `stream_options` must be an object: {error}"))
@@ -158,7 +163,8 @@ mod tests {
 
     #[test]
     fn an_unedited_body_is_the_same_bytes() {
-        let body = r#" { "x" : 1.0e5, "model" : "a" , "stream_options":{"include_usage": true}, "é":"\u00e9" } "#;
+        let body =
+            r#" { "x" : 1.0e5, "model" : "a" , "stream_options":{"include_usage": true}, "é":"\u00e9" } "#;
         let request = parse(body).unwrap();
         let (bytes, added) = request.for_upstream(None, true);
         assert_eq!((bytes.as_ptr(), bytes.len(), added), (request.body.as_ptr(), body.len(), false));
@@ -176,8 +182,14 @@ mod tests {
         let case = |options: &str| edited(&format!(r#"{{"model":"m"{options}}}"#), None);
         let added = |text: &str| (text.to_owned(), true);
         assert_eq!(case(""), added(r#"{"stream_options":{"include_usage":true},"model":"m"}"#));
-        assert_eq!(case(r#","stream_options":null"#), added(r#"{"model":"m","stream_options":{"include_usage":true}}"#));
-        assert_eq!(case(r#","stream_options":{ }"#), added(r#"{"model":"m","stream_options":{"include_usage":true }}"#));
+        assert_eq!(
+            case(r#","stream_options":null"#),
+            added(r#"{"model":"m","stream_options":{"include_usage":true}}"#)
+        );
+        assert_eq!(
+            case(r#","stream_options":{ }"#),
+            added(r#"{"model":"m","stream_options":{"include_usage":true }}"#)
+        );
         assert_eq!(
             case(r#","stream_options":{"a":1}"#),
             added(r#"{"model":"m","stream_options":{"include_usage":true,"a":1}}"#)
@@ -203,7 +215,12 @@ mod tests {
         assert!(message(r#"{"model":"m","model":"n"}"#).contains("duplicate"));
         assert!(message(r#"{"model":"m"} x"#).contains("trailing"));
         assert!(message(&"[".repeat(100_000)).contains("JSON"));
-        assert!(message(&format!(r#"{{"model":"m","x":{}}}"#, "[".repeat(100_000))).contains("recursion"));
-        assert!(ModelRequest::parse(Bytes::from_static(b"{\"model\":\"\xff\"}")).unwrap_err().message.contains("UTF-8"));
+        assert!(message(&format!(r#"{{"model":"m","x":{}}}"#, "[".repeat(100_000))).contains("JSON"));
+        assert!(
+            ModelRequest::parse(Bytes::from_static(b"{\"model\":\"\xff\"}"))
+                .unwrap_err()
+                .message
+                .contains("UTF-8")
+        );
     }
 }

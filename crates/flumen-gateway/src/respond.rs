@@ -8,10 +8,7 @@ use axum::{
 };
 use bytes::{Bytes, BytesMut};
 use flumen_stream::{Cause, Cursor, End, Event};
-use flumen_wire::{
-    client,
-    transport::Sse,
-};
+use flumen_wire::{client, transport::Sse};
 use futures_util::{StreamExt, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use http_body::Frame;
@@ -27,11 +24,12 @@ use crate::{
 };
 
 /// Headers of an upstream's answer that mean something to its client.
-const PASSED: [&str; 5] = ["retry-after", "openai-model", "openai-processing-ms", "openai-version", "content-encoding"];
+const PASSED: [&str; 5] =
+    ["retry-after", "openai-model", "openai-processing-ms", "openai-version", "content-encoding"];
 
 /// A stream's response. It waits for the first event, so that whatever goes wrong before it is still a real status
 /// that clients retry; if that takes longer than a heartbeat, the response begins anyway and is kept alive.
-pub async fn streamed(
+pub(crate) async fn streamed(
     mut cursor: Cursor<Event>,
     upstream: &HeaderMap,
     heartbeat: Duration,
@@ -79,7 +77,11 @@ fn pass(from: &HeaderMap, to: &mut HeaderMap) {
 }
 
 /// An upstream's refusal, with its own words where they are for the client.
-pub async fn upstream_refused(response: client::Response, within: Instant, record: &Record) -> Response {
+pub(crate) async fn upstream_refused(
+    response: client::Response,
+    within: Instant,
+    record: &Record,
+) -> Response {
     let client::Response { status, headers, mut body } = response;
     let words = timeout_at(within, collect(&mut body, MAX_ERROR)).await;
     record.facts().timings = Some(body.timings().clone());
@@ -87,7 +89,9 @@ pub async fn upstream_refused(response: client::Response, within: Instant, recor
     record.ended(Cause::UpstreamError, Some(code_of(status)));
     let own_words = status != StatusCode::BAD_GATEWAY && is_json(&headers);
     let mut response = match words {
-        Ok(Ok(Collected::Whole(words))) if own_words && serde_json::from_slice::<serde::de::IgnoredAny>(&words).is_ok() => {
+        Ok(Ok(Collected::Whole(words)))
+            if own_words && serde_json::from_slice::<serde::de::IgnoredAny>(&words).is_ok() =>
+        {
             json(status, words)
         }
         _ => {
@@ -130,7 +134,8 @@ fn code_of(status: StatusCode) -> &'static str {
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let content_type =
+        headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     content_type.split(';').next().is_some_and(|mime| mime.trim().eq_ignore_ascii_case("application/json"))
 }
 
@@ -153,7 +158,7 @@ async fn collect(body: &mut client::Body, limit: usize) -> Result<Collected, cli
 
 /// A whole answer. It is held back until it is complete if it fits the stream's buffer, so that a failure is still a
 /// status; a larger one is passed on as it comes, and cut short when the upstream fails.
-pub async fn whole(
+pub(crate) async fn whole(
     response: client::Response,
     buffer: usize,
     deadline: Instant,
@@ -174,7 +179,9 @@ pub async fn whole(
     };
     let mut response = (status, payload).into_response();
     response.headers_mut().extend(content_type.map(|value| (header::CONTENT_TYPE, value)));
-    response.headers_mut().insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    response
+        .headers_mut()
+        .insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
     pass(&headers, response.headers_mut());
     Ok(response)
 }

@@ -21,8 +21,9 @@ use crate::{
 };
 
 /// The gateway's routes for one core.
-pub fn routes(core: Arc<Core>) -> Router {
-    let ask = |endpoint: Endpoint| post(move |core: State<_>, request: Request| generate(core, endpoint, request));
+pub(crate) fn routes(core: Arc<Core>) -> Router {
+    let ask =
+        |endpoint: Endpoint| post(move |core: State<_>, request: Request| generate(core, endpoint, request));
     Router::new()
         .route("/v1/chat/completions", ask(CHAT))
         .route("/v1/completions", ask(COMPLETIONS))
@@ -34,7 +35,9 @@ pub fn routes(core: Arc<Core>) -> Router {
         .route("/metrics", get(health::metrics))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
-        .layer(CatchPanicLayer::custom(|_| Failure::internal("the server failed on this request").into_response()))
+        .layer(CatchPanicLayer::custom(|_| {
+            Failure::internal("the server failed on this request").into_response()
+        }))
         .layer(from_fn_with_state(Arc::clone(&core), observe))
         .with_state(core)
 }

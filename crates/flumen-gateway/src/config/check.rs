@@ -7,8 +7,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use toml::Table;
 
 use super::{
-    AccessFormat, Config, Level, Log, Model, OpenAi, Protocol, Secret, Server, ServerTls, Sim, Stream, Timeouts,
-    Upstream, UpstreamKind,
+    AccessFormat, Config, Level, Log, Model, OpenAi, Protocol, Secret, Server, ServerTls, Sim, Stream,
+    Timeouts, Upstream, UpstreamKind,
     load::relative,
     section::{KeyFault, Section, meant},
 };
@@ -67,7 +67,8 @@ fn server(mut section: Section<'_>, default: &Server, context: &mut Context) -> 
     if listen.is_empty() {
         listen.clone_from(&default.listen);
     }
-    let threads = section.integer("threads", 0..=1024).filter(|threads| *threads > 0).unwrap_or(default.threads);
+    let threads =
+        section.integer("threads", 0..=1024).filter(|threads| *threads > 0).unwrap_or(default.threads);
     let limit = 1..=10_000_000;
     let server = Server {
         listen,
@@ -79,8 +80,12 @@ fn server(mut section: Section<'_>, default: &Server, context: &mut Context) -> 
             .unwrap_or(default.max_connections_per_address),
         max_header_size: section.size("max_header_size", 8 << 10..=1 << 20, default.max_header_size),
         max_body_size: section.size("max_body_size", 1..=1 << 30, default.max_body_size),
-        http2_max_streams: section.integer("http2_max_streams", 1..=10_000).unwrap_or(default.http2_max_streams),
-        http2_max_resets: section.integer("http2_max_resets", 1..=1_000_000).unwrap_or(default.http2_max_resets),
+        http2_max_streams: section
+            .integer("http2_max_streams", 1..=10_000)
+            .unwrap_or(default.http2_max_streams),
+        http2_max_resets: section
+            .integer("http2_max_resets", 1..=1_000_000)
+            .unwrap_or(default.http2_max_resets),
     };
     section.finish();
     server
@@ -125,7 +130,11 @@ fn timeouts(mut section: Section<'_>, default: &Timeouts) -> Timeouts {
 
 fn stream(mut section: Section<'_>, default: &Stream) -> Stream {
     let high = section.number("high", 0.01..=1.0).unwrap_or(default.high);
-    let low = section.number("low", 0.0..=0.99).unwrap_or(default.low.min(high));
+    let low = section.number("low", 0.0..=0.99).unwrap_or(if default.low < high {
+        default.low
+    } else {
+        high / 2.0
+    });
     if low >= high {
         section.fault("low", format_args!("{low} is not below `high`, which is {high}"), None);
     }
@@ -158,7 +167,9 @@ fn upstream(mut section: Section<'_>, context: &mut Context) -> Upstream {
     let names = [("openai", Kind::OpenAi), ("sim", Kind::Sim)];
     // The simulator's own `first_token` is how long it takes, not how long one waits for it.
     let (kind, first_token) = match section.choice("kind", &names, Kind::OpenAi) {
-        Kind::OpenAi => (UpstreamKind::OpenAi(openai(&mut section, context)), section.duration("first_token")),
+        Kind::OpenAi => {
+            (UpstreamKind::OpenAi(openai(&mut section, context)), section.duration("first_token"))
+        }
         Kind::Sim => (UpstreamKind::Sim(sim(&mut section)), None),
     };
     let upstream =
@@ -217,12 +228,18 @@ fn key(section: &mut Section<'_>, context: &mut Context) -> Option<Secret> {
         }
         (Some(name), None) => {
             let found = context.variables.iter().find(|(variable, _)| *variable == name);
-            ("key_env", found.map(|(_, value)| value.clone()).ok_or(format!("the variable `{name}` is not set")))
+            (
+                "key_env",
+                found.map(|(_, value)| value.clone()).ok_or(format!("the variable `{name}` is not set")),
+            )
         }
         (None, Some(file)) => {
             let path = relative(&context.folder, &file);
             context.files.push(path.clone());
-            ("key_file", fs::read_to_string(&path).map_err(|error| format!("`{file}` cannot be read: {error}")))
+            (
+                "key_file",
+                fs::read_to_string(&path).map_err(|error| format!("`{file}` cannot be read: {error}")),
+            )
         }
     };
     match value.map(|value| value.trim().to_owned()) {
@@ -274,7 +291,11 @@ fn model(name: &str, mut section: Section<'_>, upstreams: &BTreeMap<String, Upst
         section.fault("name", "a pattern stands for many models and cannot rename them", None);
     }
     match &upstream {
-        None => section.fault("upstream", "a model needs an upstream", Some(format!("known: {}", names.join(", ")))),
+        None => section.fault(
+            "upstream",
+            "a model needs an upstream",
+            Some(format!("known: {}", names.join(", "))),
+        ),
         Some(upstream) if !upstreams.contains_key(upstream) => {
             let hint = meant(upstream, &names).unwrap_or_else(|| format!("known: {}", names.join(", ")));
             section.fault("upstream", format_args!("there is no upstream `{upstream}`"), Some(hint));

@@ -33,11 +33,16 @@ impl Config {
     ///
     /// # Errors
     /// All faults together.
-    pub fn load(path: Option<&Path>, env: impl Iterator<Item = (String, String)>) -> Result<Loaded, ConfigError> {
+    pub fn load(
+        path: Option<&Path>,
+        env: impl Iterator<Item = (String, String)>,
+    ) -> Result<Loaded, ConfigError> {
         let Some(path) = path else { return Self::parse("", Path::new(""), env) };
         let unreadable = |problem: String| {
             let source = path.display().to_string();
-            ConfigError { faults: vec![Fault { source, line: None, key: String::new(), problem, hint: None }] }
+            ConfigError {
+                faults: vec![Fault { source, line: None, key: String::new(), problem, hint: None }],
+            }
         };
         let bytes = fs::read(path).map_err(|error| unreadable(format!("cannot be read: {error}")))?;
         let text = String::from_utf8(bytes).map_err(|_| unreadable("is not UTF-8".to_owned()))?;
@@ -78,7 +83,9 @@ impl Config {
         let spans = DeTable::parse(text).ok();
         let mut faults: Vec<_> = faults
             .into_iter()
-            .map(|fault| locate(fault, &file, &overrides, |path| Some(line_at(text, position(spans.as_ref()?, path)?))))
+            .map(|fault| {
+                locate(fault, &file, &overrides, |path| Some(line_at(text, position(spans.as_ref()?, path)?)))
+            })
             .collect();
         faults.sort_by_key(|fault| fault.line);
         Err(ConfigError { faults })
@@ -86,7 +93,10 @@ impl Config {
 }
 
 /// Puts the variables in the table. Also returns all variables, since keys of upstreams are among them.
-fn apply(env: impl Iterator<Item = (String, String)>, table: &mut Table) -> (Vec<(String, String)>, Vec<Override>) {
+fn apply(
+    env: impl Iterator<Item = (String, String)>,
+    table: &mut Table,
+) -> (Vec<(String, String)>, Vec<Override>) {
     let variables: Vec<_> = env.collect();
     let mut overrides = Vec::new();
     for (variable, value) in &variables {
@@ -134,16 +144,15 @@ fn locate(
 ) -> Fault {
     let KeyFault { path, problem, hint } = fault;
     let key = path.join(".");
-    let from_env = overrides.iter().find(|each| path.starts_with(&each.path) || each.path.starts_with(&path));
-    match (line(&path), from_env) {
-        (None, Some(variable)) | (Some(_), Some(variable)) if path.starts_with(&variable.path) => {
-            Fault { source: variable.variable.clone(), line: None, key, problem, hint }
-        }
-        (None, Some(variable)) => Fault { source: variable.variable.clone(), line: None, key, problem, hint },
-        (line, _) => {
-            let source = if file.is_empty() { "built-in default".to_owned() } else { file.to_owned() };
-            Fault { source, line, key, problem, hint }
-        }
+    let line = line(&path);
+    // A variable that sets a key hides what the file says of it; one that only makes its table does not.
+    let variable = overrides
+        .iter()
+        .find(|each| path.starts_with(&each.path) || (line.is_none() && each.path.starts_with(&path)));
+    match variable {
+        Some(each) => Fault { source: each.variable.clone(), line: None, key, problem, hint },
+        None if file.is_empty() => Fault { source: "built-in default".to_owned(), line, key, problem, hint },
+        None => Fault { source: file.to_owned(), line, key, problem, hint },
     }
 }
 
@@ -163,7 +172,7 @@ fn position(table: &toml::Spanned<DeTable<'_>>, path: &[String]) -> Option<usize
 }
 
 fn line_at(text: &str, at: usize) -> usize {
-    text.as_bytes()[..at.min(text.len())].iter().filter(|byte| **byte == b'\n').count() + 1
+    memchr::memchr_iter(b'\n', &text.as_bytes()[..at.min(text.len())]).count() + 1
 }
 
 /// A path in the file is relative to the file.

@@ -68,15 +68,18 @@ impl<'a> Section<'a> {
             let mut path = self.path.clone();
             path.extend([key.to_owned(), name.clone()]);
             if name.is_empty() {
-                self.faults.push(KeyFault { path, problem: "a name must not be empty".to_owned(), hint: None });
+                self.faults.push(KeyFault {
+                    path,
+                    problem: "a name must not be empty".to_owned(),
+                    hint: None,
+                });
                 continue;
             }
-            match value.as_table() {
-                Some(table) => each(name, Section::new(path, Some(table), self.faults)),
-                None => {
-                    let problem = format!("{} is not a table", shown(value));
-                    self.faults.push(KeyFault { path, problem, hint: None });
-                }
+            if let Some(table) = value.as_table() {
+                each(name, Section::new(path, Some(table), self.faults));
+            } else {
+                let problem = format!("{} is not a table", shown(value));
+                self.faults.push(KeyFault { path, problem, hint: None });
             }
         }
         true

@@ -35,7 +35,9 @@ mod tests {
         assert_eq!(parse("64KiB"), Some(65_536));
         assert_eq!(parse(" 10 MB "), Some(10_000_000));
         assert_eq!(parse("7"), Some(7));
-        for bad in ["", "KiB", "-1", "1.5MiB", "1TiB", "1 kib", "99999999999999999999", "18446744073709551615KiB"] {
+        for bad in
+            ["", "KiB", "-1", "1.5MiB", "1TiB", "1 kib", "99999999999999999999", "18446744073709551615KiB"]
+        {
             assert_eq!(parse(bad), None, "{bad}");
         }
         assert_eq!((show(65_536), show(1000), show(1 << 20)), ("64KiB".into(), "1000".into(), "1MiB".into()));

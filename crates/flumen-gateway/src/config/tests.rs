@@ -31,9 +31,10 @@ fn the_example_states_the_defaults() {
 fn example_in_full() -> String {
     let key = |line: &str| {
         let bare = line.strip_prefix("# ")?;
-        let is_key = bare.starts_with('[') || bare.split_once(" = ").is_some_and(|(key, _)| {
-            !key.is_empty() && key.chars().all(|c| c.is_ascii_lowercase() || c == '_')
-        });
+        let is_key = bare.starts_with('[')
+            || bare.split_once(" = ").is_some_and(|(key, _)| {
+                !key.is_empty() && key.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+            });
         is_key.then(|| bare.to_owned())
     };
     EXAMPLE.lines().map(|line| key(line).unwrap_or_else(|| line.to_owned()) + "\n").collect()
@@ -48,11 +49,31 @@ fn the_example_knows_every_key_and_no_other() {
     assert!(faults[0].contains("key_file: give either") || faults[1].contains("key_file: give either"));
     assert!(faults.iter().any(|fault| fault.contains("ca_file")));
     let source = include_str!("check.rs");
-    let getters = ["section(", "map(", "string(", "strings(", "pairs(", "choice(", "duration(", "size(", "integer(", "number("];
+    let getters = [
+        "section(",
+        "map(",
+        "string(",
+        "strings(",
+        "pairs(",
+        "choice(",
+        "duration(",
+        "size(",
+        "integer(",
+        "number(",
+    ];
     for getter in getters {
         for call in source.split(&format!(".{getter}")).skip(1) {
-            let Some(key) = call.trim_start().strip_prefix('"').and_then(|rest| rest.split('"').next()) else { continue };
-            assert!(text.contains(&format!("{key} = ")) || text.contains(&format!("{key}.")) || text.contains(&format!(".{key}]")) || text.contains(&format!("[{key}]")), "`{key}` is not in the example");
+            let Some(key) = call.trim_start().strip_prefix('"').and_then(|rest| rest.split('"').next())
+            else {
+                continue;
+            };
+            assert!(
+                text.contains(&format!("{key} = "))
+                    || text.contains(&format!("{key}."))
+                    || text.contains(&format!(".{key}]"))
+                    || text.contains(&format!("[{key}]")),
+                "`{key}` is not in the example"
+            );
         }
     }
 }
@@ -76,7 +97,9 @@ fn all_faults_are_told_at_once_with_line_and_hint() {
 
 #[test]
 fn unknown_keys_deep_inside_are_found() {
-    let text = format!("{MINIMAL}\n[upstreams.b]\nbase_url = \"http://h\"\nbase_ur = \"x\"\n[models.m]\nupstream = \"bb\"\nzzz = 1\n");
+    let text = format!(
+        "{MINIMAL}\n[upstreams.b]\nbase_url = \"http://h\"\nbase_ur = \"x\"\n[models.m]\nupstream = \"bb\"\nzzz = 1\n"
+    );
     assert_eq!(
         faults(&text),
         [
@@ -96,7 +119,10 @@ fn syntax_errors_have_their_line() {
 
 #[test]
 fn upstreams_need_models_and_an_url() {
-    assert!(faults("[upstreams.a]\nbase_url = \"http://h\"\n")[0].contains("[models.\"*\"] with upstream = \"a\""));
+    assert!(
+        faults("[upstreams.a]\nbase_url = \"http://h\"\n")[0]
+            .contains("[models.\"*\"] with upstream = \"a\"")
+    );
     assert!(faults("[upstreams.a]\n[models.m]\nupstream = \"a\"")[0].contains("needs the URL"));
     assert!(faults(&MINIMAL.replace("http://", "ftp://"))[0].contains("http:// or https://"));
     assert!(faults("[server.tls]\ncert = \"x\"")[0].contains("both"));
@@ -140,7 +166,8 @@ fn keys_come_from_the_environment_or_a_file_and_are_never_shown() {
     assert!(faults(&text)[0].contains("`KEY` is not set"));
     assert!(parse_with(&text, &[("KEY", "a\nb")]).unwrap_err()[0].contains("header"));
     assert!(parse_with(&text, &[("KEY", " ")]).unwrap_err()[0].contains("empty"));
-    assert!(faults(&text.replace("x-token", "Host"))[0].contains("gateway itself"));
+    let own_header = parse_with(&text.replace("x-token", "Host"), &[("KEY", "k")]);
+    assert!(own_header.unwrap_err()[0].contains("gateway itself"));
 
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("key.txt"), "from-file\n").unwrap();

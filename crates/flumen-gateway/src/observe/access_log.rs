@@ -17,21 +17,22 @@ use crate::config::AccessFormat;
 /// Where lines go. Cheap to clone. Lines are written by a thread of their own: a blocked standard output never blocks
 /// a stream; when it stays blocked for thousands of lines, further lines are dropped.
 #[derive(Clone, Debug)]
-pub struct AccessLog {
+pub(crate) struct AccessLog {
     out: Option<Arc<Mutex<NonBlocking>>>,
     json: bool,
 }
 
 impl AccessLog {
     /// A log to standard output. The guard writes what is left when it is dropped.
-    pub fn to_stdout(format: AccessFormat) -> (Self, Option<WorkerGuard>) {
+    pub(crate) fn to_stdout(format: AccessFormat) -> (Self, Option<WorkerGuard>) {
         let json = match format {
             AccessFormat::Off => return (Self { out: None, json: false }, None),
             AccessFormat::Json => true,
             AccessFormat::Text => false,
             AccessFormat::Auto => !stdout().is_terminal(),
         };
-        let (out, guard) = NonBlockingBuilder::default().buffered_lines_limit(8192).lossy(true).finish(stdout());
+        let (out, guard) =
+            NonBlockingBuilder::default().buffered_lines_limit(8192).lossy(true).finish(stdout());
         (Self { out: Some(Arc::new(Mutex::new(out))), json }, Some(guard))
     }
 
@@ -93,7 +94,8 @@ fn ms(span: Duration) -> f64 {
 impl<'a> Line<'a> {
     fn new(facts: &'a Facts, cause: Cause, total: Duration) -> Self {
         let timings = facts.timings.as_ref();
-        let phase = |pick: fn(&flumen_wire::client::Timings) -> Option<Duration>| timings.and_then(pick).map(ms);
+        let phase =
+            |pick: fn(&flumen_wire::client::Timings) -> Option<Duration>| timings.and_then(pick).map(ms);
         Self {
             time: humantime::format_rfc3339_millis(facts.time).to_string(),
             request_id: &facts.request_id,

@@ -26,7 +26,7 @@ use super::record::Facts;
 
 /// The gateway's metrics. Labels come from the configuration, never from a request, so their number is bounded.
 #[derive(Debug)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     registry: Mutex<Registry>,
     requests: Family<RequestLabels, Counter>,
     duration: Family<RouteLabels, Histogram, Buckets>,
@@ -95,14 +95,17 @@ impl MetricConstructor<Histogram> for Buckets {
     }
 }
 
-const DURATIONS: Buckets = Buckets(&[0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0]);
-const WAITS: Buckets = Buckets(&[0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0]);
-const GAPS: Buckets = Buckets(&[0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0]);
+const DURATIONS: Buckets =
+    Buckets(&[0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0]);
+const WAITS: Buckets =
+    Buckets(&[0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0]);
+const GAPS: Buckets =
+    Buckets(&[0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0]);
 const PHASES: Buckets = Buckets(&[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0]);
 
 /// The metrics of one route, looked up once per stream.
 #[derive(Clone, Debug)]
-pub struct RouteMetrics {
+pub(crate) struct RouteMetrics {
     /// Streams that are open now.
     pub active: Gauge,
     /// Frames from the upstream.
@@ -121,7 +124,7 @@ pub struct RouteMetrics {
 
 impl Metrics {
     /// All metrics at zero.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let metrics = Self {
             registry: Mutex::new(Registry::with_prefix("flumen")),
             requests: Family::default(),
@@ -155,7 +158,11 @@ impl Metrics {
     fn register(&self) {
         let registry = &mut *self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         let seconds = || Unit::Seconds;
-        registry.register("build", "The running version", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        registry.register(
+            "build",
+            "The running version",
+            Info::new([("version", env!("CARGO_PKG_VERSION"))]),
+        );
         registry.register("stream_requests", "Requests to a model, by how they ended", self.requests.clone());
         registry.register_with_unit(
             "stream_duration",
@@ -198,14 +205,27 @@ impl Metrics {
         }
         registry.register("errors", "Requests that did not end well, timeouts included", self.errors.clone());
         registry.register("client_disconnects", "Clients that left before the end", self.disconnects.clone());
-        registry.register_with_unit("buffered", "What streams hold", Unit::Bytes, self.buffered_gauge.clone());
+        registry.register_with_unit(
+            "buffered",
+            "What streams hold",
+            Unit::Bytes,
+            self.buffered_gauge.clone(),
+        );
         registry.register("open_connections", "Connections of clients open now", self.connections.clone());
-        registry.register("connections_accepted", "Connections accepted since the start", self.connections_accepted.clone());
-        registry.register("connections_refused", "Connections refused by a limit", self.connections_refused.clone());
+        registry.register(
+            "connections_accepted",
+            "Connections accepted since the start",
+            self.connections_accepted.clone(),
+        );
+        registry.register(
+            "connections_refused",
+            "Connections refused by a limit",
+            self.connections_refused.clone(),
+        );
     }
 
     /// The metrics of a route.
-    pub fn route(&self, model: &str, upstream: &str) -> RouteMetrics {
+    pub(crate) fn route(&self, model: &str, upstream: &str) -> RouteMetrics {
         let labels = RouteLabels { model: model.to_owned(), upstream: upstream.to_owned() };
         RouteMetrics {
             active: self.active.get_or_create(&labels).clone(),
@@ -226,12 +246,8 @@ impl Metrics {
         let model = facts.model.clone().unwrap_or_default();
         let upstream = facts.upstream.clone().unwrap_or_default();
         let status = facts.status.map_or(499, |status| status.as_u16());
-        let labels = RequestLabels {
-            model: model.clone(),
-            upstream: upstream.clone(),
-            status,
-            cause: cause.as_str(),
-        };
+        let labels =
+            RequestLabels { model: model.clone(), upstream: upstream.clone(), status, cause: cause.as_str() };
         self.requests.get_or_create(&labels).inc();
         if cause != Cause::Complete {
             let code = facts.code.unwrap_or(cause.as_str());
@@ -272,7 +288,7 @@ impl Metrics {
     }
 
     /// The text that Prometheus scrapes (OpenMetrics).
-    pub fn scrape(&self, gate: &Gate) -> String {
+    pub(crate) fn scrape(&self, gate: &Gate) -> String {
         let whole = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         self.buffered_gauge.set(whole(self.buffered.load(Relaxed) as u64));
         self.connections.set(whole(gate.open() as u64));

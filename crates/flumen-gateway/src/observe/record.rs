@@ -14,7 +14,7 @@ use crate::provider::openai::Usage;
 /// The record of one request. It settles when its last holder lets go: the line of the access log is written and the
 /// request is counted then, exactly once, whatever way the request ended.
 #[derive(Debug)]
-pub struct Record {
+pub(crate) struct Record {
     started: Instant,
     facts: Mutex<Facts>,
     metrics: Arc<Metrics>,
@@ -23,7 +23,7 @@ pub struct Record {
 
 /// What is known of a request so far.
 #[derive(Clone, Debug)]
-pub struct Facts {
+pub(crate) struct Facts {
     /// When the request came, by the wall clock.
     pub time: SystemTime,
     /// The client's or a new id, sent back as `x-request-id`.
@@ -70,27 +70,27 @@ pub struct Facts {
 
 impl Record {
     /// Opens the record of a request that has just come.
-    pub fn open(facts: Facts, metrics: Arc<Metrics>, log: AccessLog) -> Arc<Self> {
+    pub(crate) fn open(facts: Facts, metrics: Arc<Metrics>, log: AccessLog) -> Arc<Self> {
         Arc::new(Self { started: Instant::now(), facts: Mutex::new(facts), metrics, log })
     }
 
     /// When the request came.
-    pub fn started(&self) -> Instant {
+    pub(crate) fn started(&self) -> Instant {
         self.started
     }
 
     /// The metrics that this record feeds.
-    pub fn metrics(&self) -> &Arc<Metrics> {
+    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
     }
 
     /// The facts, to be read or completed. Held for moments only.
-    pub fn facts(&self) -> MutexGuard<'_, Facts> {
+    pub(crate) fn facts(&self) -> MutexGuard<'_, Facts> {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Says why the request ended, unless that was said before.
-    pub fn ended(&self, cause: Cause, code: Option<&'static str>) {
+    pub(crate) fn ended(&self, cause: Cause, code: Option<&'static str>) {
         let mut facts = self.facts();
         if facts.cause.is_none() {
             facts.cause = Some(cause);

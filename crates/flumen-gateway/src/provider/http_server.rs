@@ -7,7 +7,7 @@ use super::Call;
 
 /// A server that speaks the OpenAI API.
 #[derive(Clone, Debug)]
-pub struct HttpServer {
+pub(crate) struct HttpServer {
     client: Client,
     /// What every request carries: the key and the operator's own headers.
     headers: Arc<HeaderMap>,
@@ -18,7 +18,7 @@ impl HttpServer {
     ///
     /// # Errors
     /// When a root certificate is unusable.
-    pub fn new(endpoint: Endpoint, options: Options, headers: HeaderMap) -> Result<Self, Error> {
+    pub(crate) fn new(endpoint: Endpoint, options: Options, headers: HeaderMap) -> Result<Self, Error> {
         Ok(Self { client: Client::new(endpoint, options)?, headers: Arc::new(headers) })
     }
 

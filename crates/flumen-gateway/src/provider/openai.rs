@@ -10,7 +10,7 @@ use crate::error::end_body;
 
 /// What an event of a stream means to the gateway. Everything else in it is the client's business.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Look {
+pub(crate) enum Look {
     /// Part of the answer.
     Part,
     /// Usage, in an event that carries nothing else.
@@ -25,7 +25,7 @@ pub enum Look {
 
 /// Tokens that a request took.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
-pub struct Usage {
+pub(crate) struct Usage {
     /// Tokens of the prompt.
     #[serde(default)]
     pub prompt_tokens: u64,
@@ -35,7 +35,7 @@ pub struct Usage {
 }
 
 /// Looks at one event. Costs two substring searches; JSON is parsed only when they find something.
-pub fn look(event: &Event) -> Look {
+pub(crate) fn look(event: &Event) -> Look {
     static USAGE: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new("\"usage\""));
     static ERROR: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new("\"error\""));
 
@@ -77,7 +77,7 @@ struct Chunk {
 }
 
 /// The usage that a whole (not streamed) answer tells.
-pub fn usage_of(answer: &[u8]) -> Option<Usage> {
+pub(crate) fn usage_of(answer: &[u8]) -> Option<Usage> {
     #[derive(Deserialize)]
     struct Answer {
         #[serde(default)]
@@ -88,7 +88,7 @@ pub fn usage_of(answer: &[u8]) -> Option<Usage> {
 
 /// Whether an event carries something of the answer. The first event of a chat often names only the role: it says
 /// that the server is there, not that the model speaks.
-pub fn is_token(event: &Event) -> bool {
+pub(crate) fn is_token(event: &Event) -> bool {
     #[derive(Deserialize)]
     struct Chunk<'a> {
         #[serde(borrow)]
@@ -137,7 +137,7 @@ pub fn is_token(event: &Event) -> bool {
 }
 
 /// The event that ends a stream in any way but the good one. No end mark follows it.
-pub fn error_event(end: &End) -> Event {
+pub(crate) fn error_event(end: &End) -> Event {
     Event::data(end_body(end))
 }
 
@@ -165,7 +165,10 @@ mod tests {
             Look::PartAndUsage(usage)
         );
         assert_eq!(see(r#"{"error":{"message":"x"}}"#), Look::Error);
-        assert_eq!(see(r#"{"choices":[{"delta":{"content":"\"error\" \"usage\": 1"}}],"error":null}"#), Look::Part);
+        assert_eq!(
+            see(r#"{"choices":[{"delta":{"content":"\"error\" \"usage\": 1"}}],"error":null}"#),
+            Look::Part
+        );
         assert_eq!(see("not json \"usage\": 7"), Look::Part);
         assert_eq!(look(&Event::builder().name("error").data("x").build().unwrap()), Look::Error);
         assert_eq!(see(r#"{"choices":[],"prompt_filter_results":[]}"#), Look::Part);

@@ -8,22 +8,22 @@ use super::Call;
 
 /// The model simulator, answering within this process.
 #[derive(Clone, Debug)]
-pub struct Sim {
+pub(crate) struct Sim {
     simulator: Simulator,
 }
 
 impl Sim {
     /// A simulator with these settings.
-    pub fn new(settings: Settings) -> Self {
+    pub(crate) fn new(settings: Settings) -> Self {
         Self { simulator: Simulator::new(settings) }
     }
 
     pub(super) async fn send(&self, call: Call) -> Result<Response, Error> {
         let (started, size) = (Instant::now(), call.body.len());
         let reply = self.simulator.handle(&Method::POST, call.path, call.body).await;
-        let pieces = reply
-            .body
-            .map(|piece| piece.map_err(|_| Error::new(ErrorKind::Broken, "the simulator cut the connection")));
+        let pieces = reply.body.map(|piece| {
+            piece.map_err(|_| Error::new(ErrorKind::Broken, "the simulator cut the connection"))
+        });
         let mut body = Body::local(pieces);
         let timings = body.timings_mut();
         timings.started = started;

@@ -1,0 +1,19 @@
+//! The two sides of the gateway that tests play, and the gateway itself.
+
+mod client;
+mod gateway;
+mod upstream;
+
+use std::{future::Future, time::Duration};
+
+pub(crate) use client::{Answer, Client, chat, post};
+pub(crate) use gateway::{Gateway, command};
+pub(crate) use upstream::{Conn, Upstream, event};
+
+/// Nothing here takes long; what does not happen by then does not happen.
+pub(crate) async fn soon<F: Future>(what: F) -> F::Output {
+    match tokio::time::timeout(Duration::from_secs(20), what).await {
+        Ok(done) => done,
+        Err(_) => panic!("it did not happen within 20 s"),
+    }
+}
