@@ -24,7 +24,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let path = file(arguments.config.clone());
-    match Config::load(path.as_deref(), std::env::vars()) {
+    match Config::load(path.as_deref(), environment()) {
         Ok(loaded) => {
             let (upstreams, models) = (loaded.config.upstreams.len(), loaded.config.models.len());
             let source = path.map_or("the built-in default".to_owned(), |path| path.display().to_string());
@@ -39,4 +39,10 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
 pub(crate) fn file(named: Option<PathBuf>) -> Option<PathBuf> {
     let here = PathBuf::from("flumen.toml");
     named.or_else(|| here.exists().then_some(here))
+}
+
+/// The environment, as far as it is text.
+pub(crate) fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }

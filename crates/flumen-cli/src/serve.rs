@@ -11,9 +11,13 @@ use tokio::{
 use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 
-use crate::{EXIT_CONFIG, check::file, fail};
+use crate::{
+    EXIT_CONFIG,
+    check::{environment, file},
+    fail,
+};
 
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     flumen serve\n  \
     flumen serve --config flumen.toml\n  \
@@ -41,26 +45,11 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
         Err(error @ StartError::Bind { .. }) => return fail(&error, 1),
         Err(error) => return fail(&error, EXIT_CONFIG),
     };
-    let config = gateway.control().config();
-    for address in gateway.addresses() {
-        let scheme = if config.server.tls.is_some() { "https" } else { "http" };
-        info!("listening on {scheme}://{address}");
+    // Whoever reads that the server listens may send it a signal.
+    if let Err(error) = start_steering(arguments, gateway.control(), watch) {
+        return fail(&format_args!("signals cannot be received: {error}"), 1);
     }
-    let models: Vec<_> = config.models.keys().map(String::as_str).collect();
-    info!(
-        threads = config.server.threads,
-        models = models.join(", "),
-        "flumen {}",
-        env!("CARGO_PKG_VERSION")
-    );
-    let control = gateway.control();
-    let steering = {
-        let arguments = Arguments { config: arguments.config.clone(), listen: arguments.listen.clone() };
-        thread::Builder::new().name("control".to_owned()).spawn(move || steer(&arguments, &control, watch))
-    };
-    if let Err(error) = steering {
-        return fail(&error, 1);
-    }
+    greet(&gateway);
     match gateway.run() {
         Ok(()) => {
             info!("stopped");
@@ -72,7 +61,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
 
 impl Arguments {
     fn load(&self) -> Result<Loaded, ConfigError> {
-        let mut loaded = Config::load(file(self.config.clone()).as_deref(), std::env::vars())?;
+        let mut loaded = Config::load(file(self.config.clone()).as_deref(), environment())?;
         if !self.listen.is_empty() {
             loaded.config.server.listen.clone_from(&self.listen);
         }
@@ -92,25 +81,63 @@ fn log_to_stderr(config: &Config) {
         .init();
 }
 
-/// Signals and changed files, on a thread of its own, for as long as the process lives.
-fn steer(arguments: &Arguments, control: &Control, watch: Watch) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let outcome = runtime.and_then(|runtime| runtime.block_on(watch_and_obey(arguments, control, watch)));
-    if let Err(error) = outcome {
-        error!(%error, "signals cannot be received");
+fn greet(gateway: &Gateway) {
+    let config = gateway.control().config();
+    let scheme = if config.server.tls.is_some() { "https" } else { "http" };
+    for address in gateway.addresses() {
+        info!("listening on {scheme}://{address}");
+    }
+    let models: Vec<_> = config.models.keys().map(String::as_str).collect();
+    info!(
+        threads = config.server.threads,
+        models = models.join(", "),
+        "flumen {}",
+        env!("CARGO_PKG_VERSION")
+    );
+}
+
+/// Signals and changed files, on a thread of its own, for as long as the process lives. Returns when signals are
+/// received.
+fn start_steering(arguments: &Arguments, control: Control, watch: Watch) -> std::io::Result<()> {
+    let arguments = arguments.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let signals = {
+        let _inside = runtime.enter();
+        Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        }
+    };
+    let steering = move || runtime.block_on(steer(&arguments, &control, watch, signals));
+    thread::Builder::new().name("control".to_owned()).spawn(steering).map(drop)
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// Waits until the server is asked to stop.
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }
 
-async fn watch_and_obey(arguments: &Arguments, control: &Control, mut watch: Watch) -> std::io::Result<()> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let mut hangup = signal(SignalKind::hangup())?;
+async fn steer(arguments: &Arguments, control: &Control, mut watch: Watch, mut signals: Signals) {
     // Asking once a second works on every file system and with every way to replace a file.
     let mut look = interval(Duration::from_secs(1));
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            () = either(&mut terminate, &mut interrupt) => break,
-            _ = hangup.recv() => reload(arguments, control, &mut watch),
+            _ = signals.terminate.recv() => break,
+            _ = signals.interrupt.recv() => break,
+            _ = signals.hangup.recv() => reload(arguments, control, &mut watch),
             _ = look.tick() => {
                 if watch.changed() {
                     reload(arguments, control, &mut watch);
@@ -123,17 +150,9 @@ async fn watch_and_obey(arguments: &Arguments, control: &Control, mut watch: Wat
     control.drain();
     tokio::select! {
         () = sleep(patience) => warn!("the drain is over; ending what still runs"),
-        () = either(&mut terminate, &mut interrupt) => warn!("asked again; ending what still runs"),
+        () = signals.stop() => warn!("asked again; ending what still runs"),
     }
     control.abort();
-    std::future::pending().await
-}
-
-async fn either(one: &mut Signal, other: &mut Signal) {
-    tokio::select! {
-        _ = one.recv() => {}
-        _ = other.recv() => {}
-    }
 }
 
 fn reload(arguments: &Arguments, control: &Control, watch: &mut Watch) {

@@ -53,7 +53,8 @@ impl Answer {
             None => directives.tokens.unwrap_or_else(plausible),
         };
         let limit = asked.limit().unwrap_or(u64::MAX);
-        let id = format!("{}-sim-{:016x}", if api == Api::Chat { "chatcmpl" } else { "cmpl" }, hash ^ seed);
+        let id =
+            format!("{}-sim-{:016x}", if api == Api::Chat { "chatcmpl" } else { "cmpl" }, fastrand::u64(..));
         let pieces: Box<dyn Iterator<Item = String> + Send> = match source {
             Some(source) => Box::new(source.into_iter()),
             None => Box::new(Pieces::new(seed, directives.language)),

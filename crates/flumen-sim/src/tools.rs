@@ -59,7 +59,7 @@ fn value(name: &str, schema: &Value) -> Value {
 mod tests {
     use super::*;
 
-    fn asked(text: &str, choice: Value) -> Asked {
+    fn asked(text: &str, choice: &Value) -> Asked {
         serde_json::from_value(json!({
             "messages": [{"role": "user", "content": text}], "tool_choice": choice,
             "tools": [{"type": "function", "function": {"name": "get_level", "parameters": {"type": "object", "properties": {
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn calls_fit_the_schema() {
-        let call = decide(&asked("please", json!("required"))).unwrap();
+        let call = decide(&asked("please", &json!("required"))).unwrap();
         assert_eq!(call.name, "get_level");
         let arguments: Value = serde_json::from_str(&call.arguments).unwrap();
         assert_eq!((&arguments["unit"], &arguments["days"]), (&json!("m"), &json!(7)));
@@ -78,11 +78,11 @@ mod tests {
 
     #[test]
     fn calls_are_made_when_they_are_meant() {
-        assert!(decide(&asked("hello", Value::Null)).is_none());
-        assert!(decide(&asked("use GET_LEVEL now", json!("auto"))).is_some());
-        assert!(decide(&asked("use a tool", json!("none"))).is_none());
+        assert!(decide(&asked("hello", &Value::Null)).is_none());
+        assert!(decide(&asked("use GET_LEVEL now", &json!("auto"))).is_some());
+        assert!(decide(&asked("use a tool", &json!("none"))).is_none());
         assert!(
-            decide(&asked("x", json!({"type": "function", "function": {"name": "get_level"}}))).is_some()
+            decide(&asked("x", &json!({"type": "function", "function": {"name": "get_level"}}))).is_some()
         );
     }
 }

@@ -6,9 +6,9 @@ use crate::support::{Client, Gateway, chat, post};
 
 const HEAD: &str = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n";
 
-async fn raw(gateway: &Gateway, request: &[u8]) -> crate::support::Answer {
+async fn raw(gateway: &Gateway, request: &str) -> crate::support::Answer {
     let mut client = Client::connect(gateway.address).await;
-    client.send(request).await;
+    client.send(request.as_bytes()).await;
     client.answer().await
 }
 
@@ -40,23 +40,22 @@ async fn bodies_that_are_no_requests() {
 #[tokio::test]
 async fn bodies_that_are_too_large() {
     let gateway = Gateway::start("[server]\nmax_body_size = \"4KiB\"\n").await;
-    let announced = raw(
-        &gateway,
-        format!("{HEAD}content-type: application/json\r\ncontent-length: 4097\r\n\r\n").as_bytes(),
-    );
-    assert_eq!(announced.await.status, 413);
+    let announced =
+        raw(&gateway, &format!("{HEAD}content-type: application/json\r\ncontent-length: 4097\r\n\r\n")).await;
+    assert_eq!(announced.status, 413);
     let huge = raw(
         &gateway,
-        format!("{HEAD}content-type: application/json\r\ncontent-length: 99999999999999\r\n\r\n").as_bytes(),
-    );
-    assert_eq!(huge.await.status, 413);
+        &format!("{HEAD}content-type: application/json\r\ncontent-length: 99999999999999\r\n\r\n"),
+    )
+    .await;
+    assert_eq!(huge.status, 413);
     let chunk = format!("1000\r\n{}\r\n1\r\nx\r\n", "x".repeat(4096));
     let chunked = raw(
         &gateway,
-        format!("{HEAD}content-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n{chunk}")
-            .as_bytes(),
-    );
-    assert_eq!(chunked.await.code(), "body_too_large");
+        &format!("{HEAD}content-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n{chunk}"),
+    )
+    .await;
+    assert_eq!(chunked.code(), "body_too_large");
     let mut fits = json!({"model": "sim:tokens=1,ttft=0ms", "messages": [], "x": ""});
     let padding = 4096 - fits.to_string().len();
     fits["x"] = "y".repeat(padding).into();
@@ -66,9 +65,9 @@ async fn bodies_that_are_too_large() {
 #[tokio::test]
 async fn heads_that_are_too_large_or_malformed() {
     let gateway = Gateway::start("").await;
-    let large = raw(&gateway, format!("{HEAD}x: {}\r\n\r\n", "y".repeat(20_000)).as_bytes()).await;
+    let large = raw(&gateway, &format!("{HEAD}x: {}\r\n\r\n", "y".repeat(20_000))).await;
     assert_eq!(large.status, 431);
-    let many = raw(&gateway, format!("{HEAD}{}\r\n", "x: y\r\n".repeat(500)).as_bytes()).await;
+    let many = raw(&gateway, &format!("{HEAD}{}\r\n", "x: y\r\n".repeat(500))).await;
     assert_eq!(many.status, 431);
     for garbage in [
         &b"\0\0\0\0\0\0\0\0\r\n\r\n"[..],
@@ -81,8 +80,7 @@ async fn heads_that_are_too_large_or_malformed() {
         let said = client.closed().await;
         assert!(said.is_empty() || said.starts_with("HTTP/1.1 400"), "{said}");
     }
-    let smuggled =
-        raw(&gateway, format!("{HEAD}content-length: 5\r\ncontent-length: 6\r\n\r\n").as_bytes()).await;
+    let smuggled = raw(&gateway, &format!("{HEAD}content-length: 5\r\ncontent-length: 6\r\n\r\n")).await;
     assert_eq!(smuggled.status, 400);
     assert_eq!(Client::get(gateway.address, "/healthz").await.status, 200, "the server is none the worse");
 }
@@ -96,8 +94,7 @@ async fn wrong_paths_methods_and_types() {
     assert_eq!((method.status, method.code().as_str()), (405, "method_not_allowed"));
     assert_eq!(method.header("allow"), Some("POST"));
     let form =
-        raw(&gateway, format!("{HEAD}content-type: text/plain\r\ncontent-length: 2\r\n\r\n{{}}").as_bytes())
-            .await;
+        raw(&gateway, &format!("{HEAD}content-type: text/plain\r\ncontent-length: 2\r\n\r\n{{}}")).await;
     assert_eq!((form.status, form.code().as_str()), (415, "unsupported_media_type"));
 }
 
@@ -127,7 +124,7 @@ async fn a_clients_request_id_is_kept_if_it_may_stand_in_a_log() {
     let gateway = Gateway::start("").await;
     for (given, kept) in [("abc-1", true), ("a b", false), (&"x".repeat(129), false)] {
         let request = format!("GET /healthz HTTP/1.1\r\nhost: x\r\nx-request-id: {given}\r\n\r\n");
-        let answer = raw(&gateway, request.as_bytes()).await;
+        let answer = raw(&gateway, &request).await;
         assert_eq!(answer.header("x-request-id") == Some(given), kept, "{given}");
     }
 }

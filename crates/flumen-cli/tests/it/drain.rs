@@ -60,10 +60,19 @@ async fn streams_that_do_not_finish_end_with_an_error_event() {
 
 #[tokio::test]
 async fn a_request_without_an_answer_yet_is_told() {
-    let upstream = Upstream::start(|mut conn| async move { conn.closed().await }).await;
+    let (came, mut come) = tokio::sync::mpsc::channel(1);
+    let upstream = Upstream::start(move |mut conn| {
+        let came = came.clone();
+        async move {
+            came.send(()).await.unwrap();
+            conn.closed().await;
+        }
+    })
+    .await;
     let mut gateway = Gateway::before(upstream.address, "[timeouts]\ndrain = \"200ms\"\n").await;
     let mut client = Client::connect(gateway.address).await;
     client.post("/v1/chat/completions", &chat("m").to_string()).await;
+    come.recv().await.unwrap();
     gateway.signal("TERM").await;
     let answer = client.answer().await;
     assert_eq!((answer.status, answer.code().as_str()), (503, "shutdown"));

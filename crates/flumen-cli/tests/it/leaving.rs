@@ -3,19 +3,20 @@
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use crate::support::{Client, Conn, Gateway, Upstream, chat, event, soon};
+use crate::support::{Client, Gateway, Upstream, chat, event, soon};
 
-/// An upstream that tells when a request has come and when the gateway has let go of it.
-async fn watched<F>(before: F) -> (Upstream, mpsc::Receiver<&'static str>)
-where
-    F: AsyncFn(&mut Conn) + Clone + Send + Sync + 'static,
-    for<'a> F::CallRefFuture<'a>: Send,
-{
+/// An upstream that sends this, tells when it has, and tells when the gateway has let go of it.
+async fn watched(head: bool, token: bool) -> (Upstream, mpsc::Receiver<&'static str>) {
     let (tell, told) = mpsc::channel(4);
     let upstream = Upstream::start(move |mut conn| {
-        let (tell, before) = (tell.clone(), before.clone());
+        let tell = tell.clone();
         async move {
-            before(&mut conn).await;
+            if head {
+                conn.stream_head().await;
+            }
+            if token {
+                conn.chunk(event("a").as_bytes()).await;
+            }
             tell.send("came").await.unwrap();
             conn.closed().await;
             tell.send("left").await.unwrap();
@@ -27,7 +28,7 @@ where
 
 #[tokio::test]
 async fn before_the_response_header() {
-    let (upstream, mut told) = watched(async |_: &mut Conn| {}).await;
+    let (upstream, mut told) = watched(false, false).await;
     let mut gateway = Gateway::before(upstream.address, "").await;
     for body in [chat("m"), json!({"model": "m", "messages": []})] {
         let mut client = Client::connect(gateway.address).await;
@@ -42,7 +43,7 @@ async fn before_the_response_header() {
 
 #[tokio::test]
 async fn before_the_first_token() {
-    let (upstream, mut told) = watched(async |conn: &mut Conn| conn.stream_head().await).await;
+    let (upstream, mut told) = watched(true, false).await;
     let mut gateway = Gateway::before(upstream.address, "").await;
     let mut client = Client::connect(gateway.address).await;
     client.post("/v1/chat/completions", &chat("m").to_string()).await;
@@ -54,11 +55,7 @@ async fn before_the_first_token() {
 
 #[tokio::test]
 async fn in_the_middle_of_the_stream() {
-    let (upstream, mut told) = watched(async |conn: &mut Conn| {
-        conn.stream_head().await;
-        conn.chunk(event("a").as_bytes()).await;
-    })
-    .await;
+    let (upstream, mut told) = watched(true, true).await;
     let mut gateway = Gateway::before(upstream.address, "").await;
     let (mut client, _) = Client::open(gateway.address, &chat("m")).await;
     client.until("\"a\"").await;

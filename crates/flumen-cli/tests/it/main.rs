@@ -1,4 +1,6 @@
 //! The gateway as its users meet it: the real binary over real sockets. One file per behaviour.
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+#![allow(clippy::too_many_lines, reason = "a table of cases is as long as it is")]
 
 mod backpressure;
 mod bad_input;

@@ -8,7 +8,7 @@ use std::{future::Future, time::Duration};
 
 pub(crate) use client::{Answer, Client, chat, post};
 pub(crate) use gateway::{Gateway, command};
-pub(crate) use upstream::{Conn, Upstream, event};
+pub(crate) use upstream::{Upstream, event};
 
 /// Nothing here takes long; what does not happen by then does not happen.
 pub(crate) async fn soon<F: Future>(what: F) -> F::Output {
