@@ -1,205 +1,164 @@
-//! One answer: its pieces, and the shape that they take on the wire.
-
-use serde_json::{Value, json};
+//! The content of one answer, event by event.
 
 use crate::{
-    directives::Directives,
-    request::Asked,
-    text::{Pieces, pieces, stable_hash},
-    tools::{self, ToolCall},
+    directives::{Length, Plan},
+    pieces,
+    text::Prose,
 };
 
-/// Which API is spoken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Api {
-    Chat,
-    Completions,
+/// Where the pieces of an answer come from.
+#[derive(Debug)]
+enum Source {
+    Prose(Prose, Ending),
+    Given { text: String, at: usize },
 }
 
-/// Everything about an answer save the time that it takes.
+#[derive(Clone, Copy, Debug)]
+enum Ending {
+    Never,
+    /// At the first sentence that ends at or after `from` tokens, but at `to` in any case.
+    Between {
+        from: u64,
+        to: u64,
+    },
+}
+
+/// The content of one answer, as a model would come up with it.
+#[derive(Debug)]
 pub(crate) struct Answer {
-    api: Api,
-    id: String,
-    created: u64,
-    model: String,
-    pub(crate) wants_usage: bool,
-    prompt_tokens: u64,
-    pub(crate) tokens: u64,
-    capped: bool,
+    source: Source,
+    /// Tokens per event.
+    chunk: u32,
+    /// Bytes that the text of an event has at least.
     size: usize,
-    call: Option<ToolCall>,
-    pieces: Box<dyn Iterator<Item = String> + Send>,
-    /// The JSON of an event up to its text, and from there on.
-    frame: (Vec<u8>, Vec<u8>),
+    cap: u64,
+    tokens: u64,
+    finished: bool,
 }
 
 impl Answer {
-    pub(crate) fn new(api: Api, asked: &Asked, directives: &Directives, seed: u64, created: u64) -> Self {
-        let model = asked.model.clone().unwrap_or_default();
-        let hash = stable_hash(asked.input().as_bytes());
-        let seed = match (directives.seed, asked.seed) {
-            (Some(seed), _) => seed,
-            (None, Some(seed)) => seed.cast_unsigned(),
-            (None, None) => seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ hash,
+    /// Prose of the planned length and language, of at most `cap` tokens.
+    pub(crate) fn prose(plan: &Plan, seed: u64, cap: Option<u64>) -> Self {
+        let ending = match plan.length {
+            Length::Endless => Ending::Never,
+            Length::Exactly(tokens) => Ending::Between { from: tokens.into(), to: tokens.into() },
+            Length::Plausible => Ending::Between { from: 80 + crate::hash::mix(seed) % 120, to: 240 },
         };
-        let call = (api == Api::Chat && !directives.echo).then(|| tools::decide(asked)).flatten();
-        let source: Option<Vec<String>> = match &call {
-            Some(call) => Some(pieces(&call.arguments).map(str::to_owned).collect()),
-            None => directives.echo.then(|| pieces(&asked.last_text()).map(str::to_owned).collect()),
-        };
-        let plausible = || 80 + fastrand::Rng::with_seed(seed).u64(..160);
-        let length = match &source {
-            Some(source) => source.len() as u64,
-            None => directives.tokens.unwrap_or_else(plausible),
-        };
-        let limit = asked.limit().unwrap_or(u64::MAX);
-        let id =
-            format!("{}-sim-{:016x}", if api == Api::Chat { "chatcmpl" } else { "cmpl" }, fastrand::u64(..));
-        let pieces: Box<dyn Iterator<Item = String> + Send> = match source {
-            Some(source) => Box::new(source.into_iter()),
-            None => Box::new(Pieces::new(seed, directives.language)),
-        };
-        let mut answer = Self {
-            api,
-            id,
-            created,
-            model,
-            wants_usage: asked.wants_usage(),
-            prompt_tokens: asked.prompt_tokens(),
-            tokens: length.min(limit),
-            capped: limit < length,
-            size: directives.size,
-            call,
-            pieces,
-            frame: (Vec::new(), Vec::new()),
-        };
-        answer.frame = answer.frame();
+        Self::new(Source::Prose(Prose::new(plan.language, seed), ending), plan, cap)
+    }
+
+    /// A given text, of which at most `cap` tokens.
+    pub(crate) fn given(plan: &Plan, text: String, cap: Option<u64>) -> Self {
+        Self::new(Source::Given { text, at: 0 }, plan, cap)
+    }
+
+    fn new(source: Source, plan: &Plan, cap: Option<u64>) -> Self {
+        let cap = cap.unwrap_or(u64::MAX);
+        let mut answer = Self { source, chunk: plan.chunk, size: plan.size, cap, tokens: 0, finished: false };
+        answer.look_ahead();
         answer
     }
 
-    /// Up to `count` further pieces as one text, padded if the request says so; `None` when there is nothing left.
-    pub(crate) fn next_text(&mut self, count: u32) -> Option<(String, u64)> {
-        let count = u64::from(count).min(self.tokens);
-        if count == 0 {
-            return None;
-        }
-        self.tokens -= count;
-        let mut text = String::new();
-        for _ in 0..count {
-            text.push_str(&self.pieces.next()?);
-        }
-        if text.len() < self.size {
-            let padding = self.size - text.len();
-            text.extend(std::iter::repeat_n('~', padding));
-        }
-        Some((text, count))
+    /// Leaves the text as it is, whatever the plan says about its size.
+    pub(crate) fn unpadded(mut self) -> Self {
+        self.size = 0;
+        self
     }
 
-    /// The event that opens a chat: the role, or the head of a tool call.
-    pub(crate) fn write_opening(&self, out: &mut Vec<u8>) {
-        if self.api == Api::Completions {
-            return;
+    /// Tokens so far.
+    pub(crate) fn tokens(&self) -> u64 {
+        self.tokens
+    }
+
+    /// Whether there is nothing more to come.
+    pub(crate) fn is_over(&self) -> bool {
+        self.finished || self.tokens >= self.cap
+    }
+
+    /// The reason for which the answer is over: `normal`, or that it was too long.
+    pub(crate) fn finish_reason(&self, normal: &'static str) -> &'static str {
+        if self.finished { normal } else { "length" }
+    }
+
+    /// Puts the text of the next event in place of what is in `text`.
+    pub(crate) fn next_event(&mut self, text: &mut String) {
+        text.clear();
+        for _ in 0..self.chunk {
+            if self.is_over() {
+                break;
+            }
+            match &mut self.source {
+                Source::Prose(prose, _) => text.push_str(prose.next()),
+                Source::Given { text: given, at } => {
+                    let piece = &given[*at..][..pieces::first(&given[*at..])];
+                    text.push_str(piece);
+                    *at += piece.len();
+                }
+            }
+            self.tokens += 1;
+            self.look_ahead();
         }
-        let delta = match &self.call {
-            None => json!({"role": "assistant", "content": ""}),
-            Some(call) => json!({"role": "assistant", "content": null, "tool_calls": [{
-                "index": 0, "id": "call_sim_0", "type": "function",
-                "function": {"name": call.name, "arguments": ""}}]}),
+        for _ in text.len()..self.size {
+            text.push('.');
+        }
+    }
+
+    fn look_ahead(&mut self) {
+        self.finished = match &self.source {
+            Source::Given { text, at } => *at == text.len(),
+            Source::Prose(_, Ending::Never) => false,
+            Source::Prose(prose, Ending::Between { from, to }) => {
+                self.tokens >= *to || (self.tokens >= *from && prose.is_at_rest())
+            }
         };
-        write_event(
-            out,
-            &self.chunk(&json!([{"index": 0, "delta": delta, "logprobs": null, "finish_reason": null}])),
-        );
-    }
-
-    /// The event of a piece of text.
-    pub(crate) fn write_text(&self, out: &mut Vec<u8>, text: &str) {
-        out.extend_from_slice(&self.frame.0);
-        // Writing to a vector does not fail.
-        let _ = serde_json::to_writer(&mut *out, text);
-        out.extend_from_slice(&self.frame.1);
-    }
-
-    /// The events that end an answer: the reason, the usage if it was asked for, and the end mark.
-    pub(crate) fn write_end(&self, out: &mut Vec<u8>, generated: u64) {
-        let mut choice = json!({"index": 0, "delta": {}, "logprobs": null, "finish_reason": self.reason()});
-        if self.api == Api::Completions {
-            choice = json!({"index": 0, "text": "", "logprobs": null, "finish_reason": self.reason()});
-        }
-        write_event(out, &self.chunk(&json!([choice])));
-        if self.wants_usage {
-            let mut last = self.chunk(&json!([]));
-            last["usage"] = self.usage(generated);
-            write_event(out, &last);
-        }
-        out.extend_from_slice(b"data: [DONE]\n\n");
-    }
-
-    /// The answer in one piece.
-    pub(crate) fn whole(&self, text: &str, generated: u64) -> Value {
-        let mut choice = json!({"index": 0, "logprobs": null, "finish_reason": self.reason()});
-        match (self.api, &self.call) {
-            (Api::Completions, _) => choice["text"] = json!(text),
-            (Api::Chat, None) => {
-                choice["message"] = json!({"role": "assistant", "content": text, "refusal": null});
-            }
-            (Api::Chat, Some(call)) => {
-                choice["message"] = json!({"role": "assistant", "content": null, "refusal": null, "tool_calls": [{
-                    "id": "call_sim_0", "type": "function",
-                    "function": {"name": call.name, "arguments": text}}]});
-            }
-        }
-        let object = if self.api == Api::Chat { "chat.completion" } else { "text_completion" };
-        json!({"id": self.id, "object": object, "created": self.created, "model": self.model,
-               "system_fingerprint": "fp_sim", "choices": [choice], "usage": self.usage(generated)})
-    }
-
-    fn usage(&self, generated: u64) -> Value {
-        json!({"prompt_tokens": self.prompt_tokens, "completion_tokens": generated,
-               "total_tokens": self.prompt_tokens + generated})
-    }
-
-    fn reason(&self) -> &'static str {
-        match &self.call {
-            _ if self.capped => "length",
-            Some(_) => "tool_calls",
-            None => "stop",
-        }
-    }
-
-    fn chunk(&self, choices: &Value) -> Value {
-        let object = if self.api == Api::Chat { "chat.completion.chunk" } else { "text_completion" };
-        let mut chunk = json!({"id": self.id, "object": object, "created": self.created, "model": self.model,
-                               "system_fingerprint": "fp_sim", "choices": choices});
-        if self.wants_usage {
-            chunk["usage"] = Value::Null;
-        }
-        chunk
-    }
-
-    /// The event of a text, cut open where the text goes.
-    fn frame(&self) -> (Vec<u8>, Vec<u8>) {
-        const HERE: &str = "\u{1}here\u{1}";
-        let choice = match (self.api, &self.call) {
-            (Api::Completions, _) => {
-                json!({"index": 0, "text": HERE, "logprobs": null, "finish_reason": null})
-            }
-            (Api::Chat, None) => {
-                json!({"index": 0, "delta": {"content": HERE}, "logprobs": null, "finish_reason": null})
-            }
-            (Api::Chat, Some(_)) => json!({"index": 0, "logprobs": null, "finish_reason": null,
-                "delta": {"tool_calls": [{"index": 0, "function": {"arguments": HERE}}]}}),
-        };
-        let mut event = Vec::new();
-        write_event(&mut event, &self.chunk(&json!([choice])));
-        let mark = json!(HERE).to_string().into_bytes();
-        let at = event.windows(mark.len()).rposition(|part| part == mark).unwrap_or(event.len());
-        (event[..at].to_vec(), event.get(at + mark.len()..).unwrap_or_default().to_vec())
     }
 }
 
-pub(crate) fn write_event(out: &mut Vec<u8>, value: &Value) {
-    out.extend_from_slice(b"data: ");
-    let _ = serde_json::to_writer(&mut *out, value);
-    out.extend_from_slice(b"\n\n");
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Settings;
+
+    fn read(mut answer: Answer) -> (Vec<String>, Answer) {
+        let (mut events, mut text) = (Vec::new(), String::new());
+        while !answer.is_over() {
+            answer.next_event(&mut text);
+            events.push(text.clone());
+        }
+        (events, answer)
+    }
+
+    fn plan(model: &str) -> Plan {
+        Plan::new(&Settings::default(), model).unwrap()
+    }
+
+    #[test]
+    fn lengths_are_kept() {
+        let (events, answer) = read(Answer::prose(&plan("sim:tokens=10,chunk=4"), 1, None));
+        assert_eq!((events.len(), answer.tokens(), answer.finish_reason("stop")), (3, 10, "stop"));
+        let (events, answer) = read(Answer::prose(&plan("sim:tokens=endless"), 1, Some(7)));
+        assert_eq!((events.len(), answer.finish_reason("stop")), (7, "length"));
+        assert!(read(Answer::prose(&plan("sim:tokens=0"), 1, None)).0.is_empty());
+        for seed in 0..300 {
+            let (events, answer) = read(Answer::prose(&plan("sim"), seed, None));
+            assert!((80..=240).contains(&answer.tokens()));
+            let end = events.last().unwrap();
+            assert!(!end.contains('\n') || answer.tokens() == 240, "{seed}: {end:?}");
+        }
+    }
+
+    #[test]
+    fn a_given_text_comes_whole() {
+        let text = "Die Fähre 🚢 legt um 12:30 ab – 请注意。\n";
+        let (events, _) = read(Answer::given(&plan("sim"), text.to_owned(), None));
+        assert_eq!(events.concat(), text);
+        assert!(events.len() > 8);
+        assert!(read(Answer::given(&plan("sim"), String::new(), None)).0.is_empty());
+    }
+
+    #[test]
+    fn padding_fills_every_event() {
+        let (events, _) = read(Answer::prose(&plan("sim:size=100,tokens=9"), 1, None));
+        assert!(events.iter().all(|event| event.len() == 100));
+    }
 }

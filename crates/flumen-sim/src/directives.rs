@@ -1,139 +1,158 @@
-//! What a model's name may carry after its first colon.
+//! What one request is to do: the settings, changed by the directives in the model's name.
 
-use std::{str::FromStr, time::Duration};
+use std::time::Duration;
 
-use http::StatusCode;
+use crate::{error::ApiError, fault::Fault, settings::Settings, text::Language};
 
-use crate::{settings::Settings, text::Language};
+/// The longest name of a model, in bytes.
+const LONGEST_NAME: usize = 1024;
+/// The most bytes that `size` pads to.
+const LARGEST_SIZE: usize = 2 << 20;
+/// The most tokens of an answer that has an end.
+const MOST_TOKENS: u32 = 100_000_000;
 
-/// One request's settings: those of the simulator, changed by the model's name.
-///
-/// `tps=RATE` (0: as fast as possible), `ttft=TIME`, `tokens=COUNT|endless`, `chunk=COUNT`, `seed=NUMBER`,
-/// `jitter=SHARE`, `size=BYTES` (of each delta), `lang=en|zh|ja|de|es|emoji|code|md|mix`, `header=TIME` (delays the
-/// response head), `echo=1` (the answer is the last user message), `split=1` (packets end within characters),
-/// `fault=KIND`; see [`Fault`].
+/// How long an answer is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Length {
+    /// As long as answers are, up to the end of a sentence.
+    Plausible,
+    /// So many tokens.
+    Exactly(u32),
+    /// Until nobody reads any more.
+    Endless,
+}
+
+/// What one request is to do.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Directives {
-    pub(crate) tokens_per_second: f64,
+pub(crate) struct Plan {
+    /// Tokens per second; 0 means as fast as possible.
+    pub(crate) rate: f64,
     pub(crate) first_token: Duration,
-    pub(crate) tokens: Option<u64>,
+    pub(crate) length: Length,
+    /// Tokens per event.
     pub(crate) chunk: u32,
     pub(crate) seed: Option<u64>,
     pub(crate) jitter: f64,
+    /// Bytes of text that every event has at least.
     pub(crate) size: usize,
     pub(crate) language: Language,
+    /// Delay of the reply's header.
     pub(crate) header: Duration,
+    pub(crate) fault: Option<Fault>,
     pub(crate) echo: bool,
     pub(crate) split: bool,
-    pub(crate) fault: Option<Fault>,
 }
 
-/// What goes wrong, after how many token events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// `stall@N`: nothing more is ever sent.
-    Stall(u64),
-    /// `cut@N`: the connection is cut.
-    Cut(u64),
-    /// `end@N`: the body ends well, but without an end mark.
-    End(u64),
-    /// `error@N`: an error event, then the end.
-    Error(u64),
-    /// `garbage@N`: bytes that are no events, then the end.
-    Garbage(u64),
-    /// `unterminated@N`: half an event, then the end.
-    Unterminated(u64),
-    /// `status:CODE`: this status instead of an answer.
-    Status(StatusCode),
-}
-
-/// A directive that cannot be followed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{0}` is not a directive of the simulator; known: tps, ttft, tokens, chunk, seed, jitter, size, lang, header, \
-     echo, split, fault (stall@N, cut@N, end@N, error@N, garbage@N, unterminated@N, status:CODE)"
-)]
-pub struct InvalidDirective(String);
-
-const MAX_SIZE: usize = 2 << 20;
-const MAX_WAIT: Duration = Duration::from_hours(1);
-
-impl Directives {
-    /// Reads the directives of a model's name.
-    ///
-    /// # Errors
-    /// When one is unknown or has a senseless value.
-    pub fn parse(model: &str, settings: &Settings) -> Result<Self, InvalidDirective> {
-        let mut all = Self {
-            tokens_per_second: settings.tokens_per_second,
+impl Plan {
+    /// The plan for a request to this model.
+    pub(crate) fn new(settings: &Settings, model: &str) -> Result<Self, ApiError> {
+        let mut plan = Self {
+            rate: settings.tokens_per_second,
             first_token: settings.first_token,
-            tokens: settings.tokens.map(u64::from),
-            chunk: settings.chunk.max(1),
+            length: settings.tokens.map_or(Length::Plausible, Length::Exactly),
+            chunk: settings.chunk,
             seed: None,
             jitter: settings.jitter,
             size: 0,
             language: Language::Mix,
             header: Duration::ZERO,
+            fault: None,
             echo: false,
             split: false,
-            fault: None,
         };
-        let list = model.split_once(':').map_or("", |(_, list)| list);
-        for directive in list.split(',').filter(|directive| !directive.is_empty()) {
-            let known = directive.split_once('=').and_then(|(key, value)| all.set(key.trim(), value.trim()));
-            known.ok_or_else(|| InvalidDirective(directive.chars().take(64).collect()))?;
+        if model.len() > LONGEST_NAME {
+            return Err(ApiError::invalid(
+                "model",
+                format!("a model's name has at most {LONGEST_NAME} bytes"),
+            ));
         }
-        Ok(all)
+        let (_, directives) = model.split_once(':').unwrap_or_default();
+        for directive in directives.split(',').filter(|directive| !directive.is_empty()) {
+            let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
+            plan.set(name, value).map_err(|problem| ApiError::invalid("model", problem))?;
+        }
+        Ok(plan)
     }
 
-    fn set(&mut self, key: &str, value: &str) -> Option<()> {
-        match key {
-            "tps" => self.tokens_per_second = number(value, 1e9)?,
-            "ttft" => self.first_token = duration(value)?,
-            "tokens" if value == "endless" => self.tokens = Some(u64::MAX),
-            "tokens" => self.tokens = Some(value.parse().ok()?),
-            "chunk" => self.chunk = value.parse().ok().filter(|chunk| (1..=10_000).contains(chunk))?,
-            "seed" => self.seed = Some(value.parse().ok()?),
-            "jitter" => self.jitter = number(value, 1.0)?,
-            "size" => self.size = value.parse().ok().filter(|size| *size <= MAX_SIZE)?,
-            "lang" => self.language = value.parse().ok()?,
-            "header" => self.header = duration(value)?,
-            "echo" => self.echo = flag(value)?,
-            "split" => self.split = flag(value)?,
-            "fault" => self.fault = Some(value.parse().ok()?),
-            _ => return None,
-        }
-        Some(())
-    }
-}
-
-impl FromStr for Fault {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        if let Some(code) = text.strip_prefix("status:") {
-            let status: StatusCode = code.parse().map_err(drop)?;
-            return if status.as_u16() >= 400 { Ok(Self::Status(status)) } else { Err(()) };
-        }
-        let (kind, at) = text.split_once('@').ok_or(())?;
-        let at = at.parse().map_err(drop)?;
-        Ok(match kind {
-            "stall" => Self::Stall(at),
-            "cut" => Self::Cut(at),
-            "end" => Self::End(at),
-            "error" => Self::Error(at),
-            "garbage" => Self::Garbage(at),
-            "unterminated" => Self::Unterminated(at),
-            _ => return Err(()),
+    fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
+        let Some((_, expected, set)) = DIRECTIVES.iter().find(|(known, ..)| *known == name) else {
+            let known: Vec<&str> = DIRECTIVES.iter().map(|(known, ..)| *known).collect();
+            return Err(format!("unknown directive `{name}`; the known ones are {}", known.join(", ")));
+        };
+        set(self, value).ok_or_else(|| {
+            let known: Vec<String> =
+                DIRECTIVES.iter().map(|(known, expected, _)| format!("{known} ({expected})")).collect();
+            format!(
+                "directive `{name}` cannot be `{value}`: expected {expected}; the known ones are {}",
+                known.join("; ")
+            )
         })
     }
 }
 
-fn number(text: &str, most: f64) -> Option<f64> {
-    text.parse().ok().filter(|number| (0.0..=most).contains(number))
+/// Puts a directive's value into the plan; `None` if it does not fit.
+type Set = fn(&mut Plan, &str) -> Option<()>;
+
+/// Every directive: its name, what it takes, and what it does.
+const DIRECTIVES: [(&str, &str, Set); 12] = [
+    ("tps", "0, or tokens per second from 0.001 to 1e9", |plan, value| {
+        plan.rate = number(value).filter(|rate| *rate == 0.0 || (Settings::SLOWEST..=1e9).contains(rate))?;
+        Some(())
+    }),
+    ("ttft", "a time such as 200ms or 1.5s, up to 24h", |plan, value| {
+        plan.first_token = duration(value)?;
+        Some(())
+    }),
+    ("tokens", "a number up to 100000000, or endless", |plan, value| {
+        plan.length = match value {
+            "endless" => Length::Endless,
+            number => Length::Exactly(number.parse().ok().filter(|tokens| *tokens <= MOST_TOKENS)?),
+        };
+        Some(())
+    }),
+    ("chunk", "tokens per event, 1 to 10000", |plan, value| {
+        plan.chunk = value.parse().ok().filter(|chunk| (1..=Settings::LARGEST_CHUNK).contains(chunk))?;
+        Some(())
+    }),
+    ("seed", "a number", |plan, value| {
+        plan.seed = Some(value.parse().ok()?);
+        Some(())
+    }),
+    ("jitter", "a number from 0 to 1", |plan, value| {
+        plan.jitter = number(value).filter(|jitter| (0.0..=1.0).contains(jitter))?;
+        Some(())
+    }),
+    ("size", "bytes, up to 2097152", |plan, value| {
+        plan.size = value.parse().ok().filter(|size| *size <= LARGEST_SIZE)?;
+        Some(())
+    }),
+    ("lang", Language::EXPECTED, |plan, value| {
+        plan.language = Language::named(value)?;
+        Some(())
+    }),
+    ("header", "a time such as 5s, up to 24h", |plan, value| {
+        plan.header = duration(value)?;
+        Some(())
+    }),
+    ("fault", Fault::EXPECTED, |plan, value| {
+        plan.fault = Some(Fault::parse(value)?);
+        Some(())
+    }),
+    ("echo", "0 or 1", |plan, value| {
+        plan.echo = switch(value)?;
+        Some(())
+    }),
+    ("split", "0 or 1", |plan, value| {
+        plan.split = switch(value)?;
+        Some(())
+    }),
+];
+
+fn number(text: &str) -> Option<f64> {
+    text.parse().ok().filter(|number: &f64| number.is_finite())
 }
 
-fn flag(text: &str) -> Option<bool> {
+fn switch(text: &str) -> Option<bool> {
     match text {
         "1" | "true" => Some(true),
         "0" | "false" => Some(false),
@@ -141,60 +160,71 @@ fn flag(text: &str) -> Option<bool> {
     }
 }
 
+/// Reads `200ms`, `1.5s`, `2m` and the like; a bare 0 needs no unit.
 fn duration(text: &str) -> Option<Duration> {
-    let (digits, unit) = match text.strip_suffix("ms") {
-        Some(digits) => (digits, 0.001),
-        None => (text.strip_suffix('s')?, 1.0),
+    let unit = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (amount, unit) = text.split_at(unit);
+    let seconds = match unit {
+        "us" => 1e-6,
+        "ms" => 1e-3,
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        "" if amount == "0" => 1.0,
+        _ => return None,
     };
-    let seconds = number(digits, MAX_WAIT.as_secs_f64() / unit)? * unit;
-    Duration::try_from_secs_f64(seconds).ok()
+    let duration = Duration::try_from_secs_f64(number(amount)? * seconds).ok()?;
+    (duration <= Settings::LONGEST).then_some(duration)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parse(model: &str) -> Result<Directives, InvalidDirective> {
-        Directives::parse(model, &Settings::default())
+    fn plan(model: &str) -> Result<Plan, String> {
+        Plan::new(&Settings::default(), model).map_err(|error| error.message)
     }
 
     #[test]
-    fn names_carry_settings() {
-        let all = parse(
-            "sim:tps=100,ttft=50ms,tokens=7,chunk=3,seed=9,jitter=0,lang=zh,size=99,header=1.5s,fault=cut@2",
-        );
-        let all = all.unwrap();
-        assert_eq!((all.tokens_per_second, all.first_token), (100.0, Duration::from_millis(50)));
-        assert_eq!((all.tokens, all.chunk, all.seed, all.size), (Some(7), 3, Some(9), 99));
-        assert_eq!((all.header, all.fault), (Duration::from_millis(1500), Some(Fault::Cut(2))));
-        assert_eq!(parse("any/model").unwrap(), parse("sim:").unwrap());
-        assert_eq!(
-            parse("a:fault=status:503").unwrap().fault,
-            Some(Fault::Status(StatusCode::SERVICE_UNAVAILABLE))
-        );
-        assert_eq!(parse("a:tokens=endless").unwrap().tokens, Some(u64::MAX));
+    fn directives_change_the_settings() {
+        let plan = plan(
+            "sim:tps=100,ttft=1.5s,tokens=endless,chunk=3,seed=7,jitter=0,lang=zh,size=9,header=5s,split=1",
+        )
+        .unwrap();
+        assert_eq!((plan.rate, plan.jitter, plan.chunk, plan.size), (100.0, 0.0, 3, 9));
+        assert_eq!((plan.first_token, plan.header), (Duration::from_millis(1500), Duration::from_secs(5)));
+        assert_eq!((plan.length, plan.seed), (Length::Endless, Some(7)));
+        assert_eq!((plan.language, plan.echo, plan.split), (Language::Chinese, false, true));
     }
 
     #[test]
-    fn senseless_directives_are_named() {
+    fn names_without_directives_are_names() {
+        assert_eq!(plan("any/name"), plan("sim:"));
+    }
+
+    #[test]
+    fn bad_directives_are_named() {
+        let message = plan("sim:speed=3").unwrap_err();
+        assert!(
+            message.contains("`speed`") && message.contains("tps") && message.contains("split"),
+            "{message}"
+        );
+        let message = plan("sim:fault=fire@3").unwrap_err();
+        assert!(message.contains("`fire@3`") && message.contains("stall@N"), "{message}");
         for bad in [
-            "x=1",
-            "tps",
             "tps=-1",
             "tps=nan",
             "ttft=5",
-            "ttft=2h",
+            "ttft=1y",
+            "ttft=30h",
             "chunk=0",
-            "size=9999999",
-            "lang=xx",
-            "fault=cut",
-            "fault=status:200",
-            "fault=status:xyz",
-            "echo=2",
-            "header=99999999999s",
+            "size=3000000",
+            "jitter=1.1",
+            "echo=yes",
+            "tps",
         ] {
-            let error = parse(&format!("sim:{bad}")).unwrap_err();
-            assert!(error.to_string().starts_with(&format!("`{bad}` is not")), "{error}");
+            plan(&format!("sim:{bad}")).unwrap_err();
         }
+        plan(&"m".repeat(2000)).unwrap_err();
     }
 }

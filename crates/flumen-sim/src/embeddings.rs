@@ -1,87 +1,102 @@
-//! Embeddings: vectors that are the same for the same text, and mean nothing.
+//! `POST /v1/embeddings`: unit vectors that depend on nothing but the input.
 
-use bytes::Bytes;
+use fastrand::Rng;
 use http::StatusCode;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use tokio::task::yield_now;
 
-use crate::{
-    reply::Reply,
-    text::{pieces, stable_hash},
-};
+use crate::{error::ApiError, frames::quoted, hash::Hash, pieces, reply::Reply, request::Input};
 
-#[derive(Deserialize)]
-struct Asked {
-    model: String,
-    input: Value,
-    #[serde(default)]
+const DIMENSIONS: usize = 1536;
+const MOST_DIMENSIONS: usize = 4096;
+const MOST_INPUTS: usize = 2048;
+/// The most numbers of one reply, so that no request makes the process large.
+const MOST_NUMBERS: usize = 4 << 20;
+
+/// The body of a request for embeddings.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Request {
+    pub(crate) model: Option<String>,
+    input: Option<Input>,
     dimensions: Option<usize>,
-    #[serde(default)]
     encoding_format: Option<String>,
 }
 
-const MAX_DIMENSIONS: usize = 4096;
-const MAX_INPUTS: usize = 2048;
-
-pub(crate) fn embeddings(body: &Bytes) -> Reply {
-    let bad = |message: &str| Reply::error(StatusCode::BAD_REQUEST, "invalid_request", message);
-    let asked: Asked = match serde_json::from_slice(body) {
-        Ok(asked) => asked,
-        Err(error) => return bad(&format!("the request body is not valid: {error}")),
-    };
-    let dimensions = asked.dimensions.unwrap_or(256);
-    if !(1..=MAX_DIMENSIONS).contains(&dimensions) {
-        return bad("`dimensions` must be between 1 and 4096");
+/// Answers with one vector per input.
+pub(crate) async fn reply(request: Request) -> Result<Reply, ApiError> {
+    let model = request.model.ok_or_else(|| ApiError::missing("model"))?;
+    let inputs = request.input.ok_or_else(|| ApiError::missing("input"))?.into_texts();
+    if inputs.is_empty() || inputs.len() > MOST_INPUTS {
+        return Err(ApiError::invalid("input", format!("`input` takes 1 to {MOST_INPUTS} texts")));
     }
-    let inputs: Vec<String> = match &asked.input {
-        Value::String(text) => vec![text.clone()],
-        // A list of numbers is one input of tokens.
-        Value::Array(items) if items.first().is_some_and(Value::is_number) => vec![asked.input.to_string()],
-        Value::Array(items) => {
-            items.iter().map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned)).collect()
+    let dimensions = request.dimensions.unwrap_or(DIMENSIONS);
+    if !(1..=MOST_DIMENSIONS).contains(&dimensions) {
+        let message = format!("`dimensions` must be from 1 to {MOST_DIMENSIONS}");
+        return Err(ApiError::invalid("dimensions", message));
+    }
+    if inputs.len() * dimensions > MOST_NUMBERS {
+        return Err(ApiError::invalid("input", format!("a reply has at most {MOST_NUMBERS} numbers")));
+    }
+    let write = match request.encoding_format.as_deref() {
+        None | Some("float") => floats,
+        Some("base64") => base64,
+        Some(_) => {
+            return Err(ApiError::invalid("encoding_format", "`encoding_format` must be float or base64"));
         }
-        _ => return bad("`input` must be a string or a list"),
     };
-    if inputs.is_empty() || inputs.len() > MAX_INPUTS {
-        return bad("`input` must have between 1 and 2048 entries");
+    let (mut json, mut tokens) = (r#"{"object":"list","data":["#.to_owned(), 0);
+    for (index, input) in inputs.iter().enumerate() {
+        let comma = if index > 0 { "," } else { "" };
+        json += &format!(r#"{comma}{{"object":"embedding","index":{index},"embedding":"#);
+        write(&mut json, &vector(input, dimensions));
+        json.push('}');
+        tokens += pieces::count(input);
+        // Thousands of vectors take a while, in which other tasks get their turn.
+        yield_now().await;
     }
-    let base64 = asked.encoding_format.as_deref() == Some("base64");
-    let data: Vec<_> = inputs
-        .iter()
-        .enumerate()
-        .map(|(index, text)| {
-            let vector = vector(text, dimensions);
-            let embedding = if base64 { json!(encode(&vector)) } else { json!(vector) };
-            json!({"object": "embedding", "index": index, "embedding": embedding})
-        })
-        .collect();
-    let tokens: usize = inputs.iter().map(|text| pieces(text).count()).sum();
-    Reply::json(&json!({"object": "list", "data": data, "model": asked.model,
-                        "usage": {"prompt_tokens": tokens, "total_tokens": tokens}}))
+    let model = quoted(&model);
+    json += &format!(r#"],"model":{model},"usage":{{"prompt_tokens":{tokens},"total_tokens":{tokens}}}}}"#);
+    Ok(Reply::json(StatusCode::OK, json))
 }
 
-/// A vector of length 1.
-fn vector(text: &str, dimensions: usize) -> Vec<f32> {
-    let mut rng = fastrand::Rng::with_seed(stable_hash(text.as_bytes()));
-    let raw: Vec<f32> = (0..dimensions).map(|_| rng.f32() - 0.5).collect();
-    let norm = raw.iter().map(|x| x * x).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
-    raw.into_iter().map(|x| x / norm).collect()
+fn vector(input: &str, dimensions: usize) -> Vec<f32> {
+    let mut rng = Rng::with_seed(Hash::new().part(input.as_bytes()).finish());
+    let mut vector: Vec<f32> = (0..dimensions).map(|_| rng.f32() - 0.5).collect();
+    let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
+    if length > 0.0 {
+        for x in &mut vector {
+            *x /= length;
+        }
+    }
+    vector
 }
 
-/// Base64 of the little-endian floats, as OpenAI's clients ask for by default.
-fn encode(vector: &[f32]) -> String {
+fn floats(json: &mut String, vector: &[f32]) {
+    json.push('[');
+    for (index, number) in vector.iter().enumerate() {
+        if index > 0 {
+            json.push(',');
+        }
+        *json += &number.to_string();
+    }
+    json.push(']');
+}
+
+/// The numbers as little-endian bytes, in base64 (RFC 4648).
+fn base64(json: &mut String, vector: &[f32]) {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let bytes: Vec<u8> = vector.iter().flat_map(|x| x.to_le_bytes()).collect();
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let bits =
-            group.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
-        for at in 0..4 {
-            let six = (bits >> (18 - 6 * at)) & 63;
-            text.push(if at <= group.len() { char::from(ALPHABET[six as usize]) } else { '=' });
+    let bytes: Vec<u8> = vector.iter().flat_map(|number| number.to_le_bytes()).collect();
+    json.push('"');
+    for three in bytes.chunks(3) {
+        let bits = three.iter().fold(0_usize, |bits, byte| bits << 8 | usize::from(*byte))
+            << (8 * (3 - three.len()));
+        for place in 0..4 {
+            let letter = char::from(ALPHABET[bits >> (18 - 6 * place) & 63]);
+            json.push(if place <= three.len() { letter } else { '=' });
         }
     }
-    text
+    json.push('"');
 }
 
 #[cfg(test)]
@@ -89,17 +104,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn vectors_are_of_length_one_and_depend_on_the_text() {
-        let (a, b) = (vector("a", 64), vector("b", 64));
-        assert!((a.iter().map(|x| x * x).sum::<f32>() - 1.0).abs() < 1e-5);
-        assert_ne!(a, b);
-        assert_eq!(a, vector("a", 64));
+    fn vectors_have_length_one_and_differ() {
+        let (river, tide) = (vector("river", 256), vector("tide", 256));
+        let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+        assert!((product(&river, &river) - 1.0).abs() < 1e-5);
+        assert!(product(&river, &tide).abs() < 0.4);
+        assert_eq!(river, vector("river", 256));
     }
 
     #[test]
-    fn base64_is_the_standard_one() {
-        assert_eq!(encode(&[1.0]), "AACAPw==");
-        assert_eq!(encode(&[1.0, 2.0]), "AACAPwAAAEA=");
-        assert_eq!(encode(&[1.0, 2.0, -0.5]), "AACAPwAAAEAAAAC/");
+    fn base64_is_padded() {
+        let encode = |vector: &[f32]| {
+            let mut json = String::new();
+            base64(&mut json, vector);
+            json
+        };
+        assert_eq!(encode(&[1.0]), r#""AACAPw==""#);
+        assert_eq!(encode(&[1.0, -2.0]), r#""AACAPwAAAMA=""#);
+        assert_eq!(encode(&[1.0, -2.0, 0.5]), r#""AACAPwAAAMAAAAA/""#);
     }
 }

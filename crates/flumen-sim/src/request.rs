@@ -1,84 +1,128 @@
-//! What a request asks of the simulator.
+//! What requests for text look like. Fields that change nothing here are accepted and ignored.
 
-use std::borrow::Cow;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Map, Value, error::Category};
 
-use serde::Deserialize;
-use serde_json::Value;
+use crate::{error::ApiError, hash::Hash, pieces};
 
-use crate::text::pieces;
-
-/// A chat or completion request, as far as the simulator cares.
-#[derive(Debug, Deserialize)]
-pub(crate) struct Asked {
-    #[serde(default)]
+/// The body of a request for text, in either form.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Request {
     pub(crate) model: Option<String>,
-    #[serde(default)]
-    pub(crate) messages: Option<Vec<Value>>,
-    #[serde(default)]
-    pub(crate) prompt: Option<Value>,
-    #[serde(default)]
+    pub(crate) messages: Option<Vec<Message>>,
+    pub(crate) prompt: Option<Input>,
     pub(crate) stream: Option<bool>,
-    #[serde(default)]
-    stream_options: Option<StreamOptions>,
-    #[serde(default)]
-    max_tokens: Option<u64>,
-    #[serde(default)]
-    max_completion_tokens: Option<u64>,
-    #[serde(default)]
+    pub(crate) stream_options: Option<StreamOptions>,
+    pub(crate) max_tokens: Option<u64>,
+    pub(crate) max_completion_tokens: Option<u64>,
     pub(crate) seed: Option<i64>,
-    #[serde(default)]
-    pub(crate) tools: Option<Vec<Value>>,
-    #[serde(default)]
+    pub(crate) n: Option<u64>,
+    pub(crate) tools: Option<Vec<Tool>>,
     pub(crate) tool_choice: Option<Value>,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct StreamOptions {
+    pub(crate) include_usage: Option<bool>,
+}
+
 #[derive(Debug, Deserialize)]
-struct StreamOptions {
-    #[serde(default)]
-    include_usage: Option<bool>,
+pub(crate) struct Message {
+    pub(crate) role: String,
+    content: Option<Content>,
 }
 
-impl Asked {
-    pub(crate) fn wants_usage(&self) -> bool {
-        self.stream_options.as_ref().and_then(|options| options.include_usage).unwrap_or(false)
-    }
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Content {
+    Text(String),
+    Parts(Vec<Part>),
+}
 
-    pub(crate) fn limit(&self) -> Option<u64> {
-        self.max_completion_tokens.or(self.max_tokens)
-    }
+#[derive(Debug, Deserialize)]
+struct Part {
+    text: Option<String>,
+}
 
-    /// What the last message of the user says, or the prompt.
-    pub(crate) fn last_text(&self) -> Cow<'_, str> {
-        let user = |message: &&Value| message["role"] == "user";
-        match self.messages.as_ref().and_then(|messages| messages.iter().rev().find(user)) {
-            Some(message) => text_of(&message["content"]),
-            None => self.prompt.as_ref().map_or(Cow::Borrowed(""), text_of),
+#[derive(Debug, Deserialize)]
+pub(crate) struct Tool {
+    pub(crate) function: Option<Function>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Function {
+    pub(crate) name: String,
+    pub(crate) parameters: Option<Map<String, Value>>,
+}
+
+/// One text or several, or their tokens.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Input {
+    Text(String),
+    Texts(Vec<String>),
+    Tokens(Vec<u64>),
+    TokenLists(Vec<Vec<u64>>),
+}
+
+impl Input {
+    /// The texts; tokens are spelled as numbers.
+    pub(crate) fn into_texts(self) -> Vec<String> {
+        let spell = |tokens: Vec<u64>| {
+            let words: Vec<String> = tokens.iter().map(ToString::to_string).collect();
+            words.join(" ")
+        };
+        match self {
+            Self::Text(text) => vec![text],
+            Self::Texts(texts) => texts,
+            Self::Tokens(tokens) => vec![spell(tokens)],
+            Self::TokenLists(lists) => lists.into_iter().map(spell).collect(),
         }
-    }
-
-    /// All of the input as text: what the answer and the token count depend on.
-    pub(crate) fn input(&self) -> String {
-        let messages =
-            self.messages.iter().flatten().map(|message| text_of(&message["content"]).into_owned());
-        messages
-            .chain(self.prompt.iter().map(|prompt| text_of(prompt).into_owned()))
-            .collect::<Vec<_>>()
-            .join("\n")
-    }
-
-    pub(crate) fn prompt_tokens(&self) -> u64 {
-        pieces(&self.input()).count() as u64
     }
 }
 
-/// The text of a content: a string, or a list of parts.
-fn text_of(content: &Value) -> Cow<'_, str> {
-    match content {
-        Value::String(text) => Cow::Borrowed(text),
-        Value::Array(parts) => {
-            let texts = parts.iter().filter_map(|part| part.as_str().or_else(|| part["text"].as_str()));
-            Cow::Owned(texts.collect::<Vec<_>>().join(""))
+/// Reads a body.
+pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    serde_json::from_slice(body).map_err(|error| match error.classify() {
+        Category::Data => {
+            ApiError { param: None, ..ApiError::invalid("", format!("a field is wrong: {error}")) }
         }
-        _ => Cow::Borrowed(""),
+        Category::Io | Category::Syntax | Category::Eof => ApiError {
+            param: None,
+            code: Some("invalid_json"),
+            ..ApiError::invalid("", format!("the body is not JSON: {error}"))
+        },
+    })
+}
+
+impl Message {
+    /// The text of the message, its parts joined.
+    pub(crate) fn text(&self) -> String {
+        match &self.content {
+            None => String::new(),
+            Some(Content::Text(text)) => text.clone(),
+            Some(Content::Parts(parts)) => parts.iter().filter_map(|part| part.text.as_deref()).collect(),
+        }
+    }
+}
+
+/// What the answer depends on: the texts of a request, and how much they are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Prompt {
+    pub(crate) hash: u64,
+    pub(crate) tokens: u64,
+}
+
+impl Prompt {
+    /// The prompt that consists of these roles and texts.
+    pub(crate) fn new<'a>(texts: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
+        let (mut hash, mut tokens) = (Hash::new(), 0);
+        for (role, text) in texts {
+            hash = hash.part(role.as_bytes()).part(text.as_bytes());
+            tokens += pieces::count(text);
+        }
+        Self { hash: hash.finish(), tokens }
     }
 }

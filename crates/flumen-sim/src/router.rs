@@ -1,35 +1,48 @@
+//! The simulator behind HTTP.
+
 use axum::{
-    Json, Router,
-    body::{Body, to_bytes},
-    extract::{Request, State},
+    Router,
+    body::Body,
+    extract::{DefaultBodyLimit, State, rejection::BytesRejection},
     response::{IntoResponse, Response},
-    routing::get,
 };
-use http::StatusCode;
+use bytes::Bytes;
+use http::{Method, Uri, header};
 
-use crate::{reply::Reply, simulator::Simulator, stats::Stats};
+use crate::{Reply, Simulator, error::ApiError};
 
-/// Largest request body that is read.
-const MAX_BODY: usize = 16 << 20;
+/// The largest body of a request, in bytes.
+const LARGEST_BODY: usize = 16 << 20;
 
 impl Simulator {
-    /// The API as routes, for a server of its own. `GET /sim/stats` tells the [`Stats`].
+    /// The simulator as a service: the API under `/v1` and without it, and its [`Stats`](crate::Stats) as JSON at
+    /// `GET /sim/stats`. Bodies of requests may have up to 16 MiB.
     pub fn router(self) -> Router {
-        Router::new().route("/sim/stats", get(stats)).fallback(answer).with_state(self)
+        Router::new().fallback(serve).layer(DefaultBodyLimit::max(LARGEST_BODY)).with_state(self)
     }
 }
 
-async fn stats(State(sim): State<Simulator>) -> Json<Stats> {
-    Json(sim.stats())
+async fn serve(
+    State(simulator): State<Simulator>,
+    method: Method,
+    uri: Uri,
+    body: Result<Bytes, BytesRejection>,
+) -> Reply {
+    match body {
+        Ok(body) => simulator.handle(&method, uri.path(), body).await,
+        Err(rejection) => ApiError::new(rejection.status(), "invalid_body", rejection.body_text()).into(),
+    }
 }
 
-async fn answer(State(sim): State<Simulator>, request: Request) -> Response {
-    let (head, body) = request.into_parts();
-    let reply = match to_bytes(body, MAX_BODY).await {
-        Ok(body) => sim.handle(&head.method, head.uri.path(), body).await,
-        Err(_) => {
-            Reply::error(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "the request body is too large")
+impl IntoResponse for Reply {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = self.status;
+        *response.headers_mut() = self.headers;
+        if let Some(size) = self.body.size() {
+            response.headers_mut().insert(header::CONTENT_LENGTH, size.into());
         }
-    };
-    (reply.status, reply.headers, Body::from_stream(reply.body)).into_response()
+        *response.body_mut() = Body::from_stream(self.body);
+        response
+    }
 }

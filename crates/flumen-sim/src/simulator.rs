@@ -1,112 +1,158 @@
-use std::{
-    sync::{Arc, atomic::Ordering::Relaxed},
-    time::{SystemTime, UNIX_EPOCH},
-};
+//! From a request to its reply.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode, header};
 use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    answer::{Answer, Api},
-    directives::{Directives, Fault},
-    embeddings::embeddings,
-    generate,
+    chat, completions,
+    directives::Plan,
+    embeddings,
+    error::ApiError,
+    fault::Fault,
+    models,
     reply::Reply,
-    request::Asked,
+    request,
     settings::Settings,
-    stats::{Counters, Stats},
+    stats::{Counters, Stats, Ticket},
 };
 
-/// A simulated model server. Cheap to clone; clones share their [`Stats`].
+/// A simulated language model. Clones share their counters.
 #[derive(Clone, Debug)]
 pub struct Simulator {
-    settings: Arc<Settings>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    settings: Settings,
     counters: Arc<Counters>,
+}
+
+/// What a path stands for.
+enum Endpoint<'a> {
+    Chat,
+    Completions,
+    Embeddings,
+    Models,
+    Model(&'a str),
+    Stats,
+}
+
+impl<'a> Endpoint<'a> {
+    fn at(path: &'a str) -> Option<Self> {
+        let path = path.split_once('?').map_or(path, |(path, _)| path);
+        let path = path.strip_prefix("/v1").filter(|rest| rest.starts_with('/')).unwrap_or(path);
+        Some(match path {
+            "/chat/completions" => Self::Chat,
+            "/completions" => Self::Completions,
+            "/embeddings" => Self::Embeddings,
+            "/models" => Self::Models,
+            "/sim/stats" => Self::Stats,
+            _ => Self::Model(path.strip_prefix("/models/").filter(|id| !id.is_empty())?),
+        })
+    }
+
+    fn method(&self) -> Method {
+        match self {
+            Self::Chat | Self::Completions | Self::Embeddings => Method::POST,
+            Self::Models | Self::Model(_) | Self::Stats => Method::GET,
+        }
+    }
 }
 
 impl Simulator {
     /// A simulator with these settings.
     pub fn new(settings: Settings) -> Self {
-        Self { settings: Arc::new(settings), counters: Arc::default() }
+        let (settings, counters) = (settings.within_range(), Arc::default());
+        Self { shared: Arc::new(Shared { settings, counters }) }
     }
 
-    /// What it has done so far.
+    /// What this simulator has done so far.
     pub fn stats(&self) -> Stats {
-        self.counters.stats()
+        self.shared.counters.stats()
     }
 
-    /// Answers one request. The path may leave out the leading `/v1`.
+    /// Answers one request. Errors are replies too, in OpenAI's form.
     ///
-    /// An answer that is not streamed takes as long as the streamed one would. Dropping the future, or the body of
-    /// its reply, stops the generation.
+    /// The path may have a query, which is ignored, and may lack its `/v1`. The future completes when the reply's
+    /// header is due, which for an answer that is not streamed is after the last token; dropping it stops generating.
+    /// Needs a tokio runtime with time.
     pub async fn handle(&self, method: &Method, path: &str, body: Bytes) -> Reply {
-        self.counters.requests.fetch_add(1, Relaxed);
-        let path = path.strip_prefix("/v1").unwrap_or(path);
-        let wanted = match path {
-            "/chat/completions" | "/completions" | "/embeddings" => Method::POST,
-            "/models" => Method::GET,
-            _ if path.starts_with("/models/") => Method::GET,
-            _ => {
-                return Reply::error(
-                    StatusCode::NOT_FOUND,
-                    "not_found",
-                    "the simulator has nothing at this path",
-                );
-            }
+        let started = Instant::now();
+        let endpoint = Endpoint::at(path);
+        if matches!(endpoint, Some(Endpoint::Stats)) && method == Method::GET {
+            return Reply::json(StatusCode::OK, json!(self.stats()).to_string());
+        }
+        let ticket = Ticket::new(self.shared.counters.clone());
+        let Some(endpoint) = endpoint else {
+            let message = format!("nothing is served at {path}");
+            return Reply::from(ApiError::new(StatusCode::NOT_FOUND, "unknown_url", message))
+                .completing(ticket);
         };
-        if *method != wanted {
-            let message = format!("this path takes {wanted}");
-            return Reply::error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &message);
+        let right = endpoint.method();
+        if method != right {
+            let message = format!("{path} takes {right}, not {method}");
+            let mut reply =
+                Reply::from(ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message));
+            let allow = HeaderValue::from_static(if right == Method::GET { "GET" } else { "POST" });
+            reply.headers.insert(header::ALLOW, allow);
+            return reply.completing(ticket);
         }
-        match path {
-            "/chat/completions" => self.answer(Api::Chat, &body).await,
-            "/completions" => self.answer(Api::Completions, &body).await,
-            "/embeddings" => embeddings(&body),
-            "/models" => {
-                let data: Vec<_> = self.settings.models.iter().map(|name| model(name)).collect();
-                Reply::json(&json!({"object": "list", "data": data}))
-            }
-            path => Reply::json(&model(path.trim_start_matches("/models/"))),
-        }
+        // Boxed, so that callers do not carry the state of an answer around on their stacks.
+        Box::pin(self.answer(endpoint, body, started, ticket)).await
     }
 
-    async fn answer(&self, api: Api, body: &Bytes) -> Reply {
-        let start = Instant::now();
-        let bad = |message: &str| Reply::error(StatusCode::BAD_REQUEST, "invalid_request", message);
-        let asked: Asked = match serde_json::from_slice(body) {
-            Ok(asked) => asked,
-            Err(error) => return bad(&format!("the request body is not valid: {error}")),
+    async fn answer(&self, endpoint: Endpoint<'_>, body: Bytes, started: Instant, ticket: Ticket) -> Reply {
+        let settings = &self.shared.settings;
+        let result = match endpoint {
+            Endpoint::Models => Ok(models::list(&settings.models)),
+            Endpoint::Model(id) => models::one(&settings.models, id),
+            Endpoint::Stats => Ok(Reply::json(StatusCode::OK, json!(self.stats()).to_string())),
+            Endpoint::Embeddings => self.embed(&body, started).await,
+            Endpoint::Chat | Endpoint::Completions => {
+                let mut request = match request::parse::<request::Request>(&body) {
+                    Ok(request) => request,
+                    Err(error) => return Reply::from(error).completing(ticket),
+                };
+                drop(body);
+                let order = if matches!(endpoint, Endpoint::Chat) {
+                    chat::order(settings, &request, started)
+                } else {
+                    let prompts = request.prompt.take().map(request::Input::into_texts).unwrap_or_default();
+                    completions::order(settings, &request, &prompts, started)
+                };
+                match order {
+                    Ok(order) => match before(&order.plan, started).await {
+                        Ok(()) => return order.fill(ticket).await,
+                        Err(error) => Err(error),
+                    },
+                    Err(error) => Err(error),
+                }
+            }
         };
-        let Some(model) = &asked.model else { return bad("the field `model` is required") };
-        match api {
-            Api::Chat if asked.messages.is_none() => return bad("the field `messages` is required"),
-            Api::Completions if asked.prompt.is_none() => return bad("the field `prompt` is required"),
-            _ => {}
-        }
-        let directives = match Directives::parse(model, &self.settings) {
-            Ok(directives) => directives,
-            Err(error) => return bad(&error.to_string()),
-        };
-        sleep_until(start + directives.header).await;
-        if let Some(Fault::Status(status)) = directives.fault {
-            return Reply::error(status, "sim_fault", "the simulator was told to answer with this status");
-        }
-        let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
-        let answer = Answer::new(api, &asked, &directives, self.settings.seed, created);
-        let answering = self.counters.begin();
-        if asked.stream.unwrap_or(false) {
-            Reply::stream(generate::streamed(answer, &directives, start, answering))
-        } else {
-            generate::whole(answer, &directives, start, answering).await
-        }
+        result.unwrap_or_else(Reply::from).completing(ticket)
+    }
+
+    /// Embeddings know the directives `header` and `fault=status`; the others have no meaning there.
+    async fn embed(&self, body: &[u8], started: Instant) -> Result<Reply, ApiError> {
+        let request = request::parse::<embeddings::Request>(body)?;
+        let plan = Plan::new(&self.shared.settings, request.model.as_deref().unwrap_or_default())?;
+        before(&plan, started).await?;
+        embeddings::reply(request).await
     }
 }
 
-fn model(name: &str) -> serde_json::Value {
-    json!({"id": name, "object": "model", "created": 0, "owned_by": "flumen-sim"})
+/// Waits until the header is due, and fails if the plan says so.
+async fn before(plan: &Plan, started: Instant) -> Result<(), ApiError> {
+    if !plan.header.is_zero() {
+        sleep_until(started + plan.header).await;
+    }
+    match plan.fault {
+        Some(Fault::Status(status)) => Err(ApiError::fault(status)),
+        Some(Fault::After(..)) | None => Ok(()),
+    }
 }
-
-#[cfg(test)]
-mod tests;

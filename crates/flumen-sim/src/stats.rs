@@ -1,3 +1,5 @@
+//! Counting requests and how they ended.
+
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering::Relaxed},
@@ -5,16 +7,17 @@ use std::sync::{
 
 use serde::Serialize;
 
-/// What a simulator has done so far.
+/// What a simulator has done so far. `requests` is the sum of `active`, `completed` and `aborted`, except for
+/// requests that come or end while they are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Stats {
-    /// Requests that were answered, with whatever status.
+    /// Requests that came, whatever they asked for, except for these numbers.
     pub requests: u64,
-    /// Answers that are being generated.
+    /// Requests being answered.
     pub active: u64,
-    /// Answers that came to their end, a faulty one included.
+    /// Requests answered to the end, be it a planned fault.
     pub completed: u64,
-    /// Answers that were dropped before their end.
+    /// Requests whose reply was dropped before its end.
     pub aborted: u64,
     /// Tokens generated.
     pub tokens: u64,
@@ -22,51 +25,74 @@ pub struct Stats {
 
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    pub(crate) requests: AtomicU64,
-    active: AtomicU64,
+    requests: AtomicU64,
     completed: AtomicU64,
     aborted: AtomicU64,
-    pub(crate) tokens: AtomicU64,
+    tokens: AtomicU64,
 }
 
 impl Counters {
     pub(crate) fn stats(&self) -> Stats {
-        Stats {
-            requests: self.requests.load(Relaxed),
-            active: self.active.load(Relaxed),
-            completed: self.completed.load(Relaxed),
-            aborted: self.aborted.load(Relaxed),
-            tokens: self.tokens.load(Relaxed),
-        }
-    }
-
-    pub(crate) fn begin(self: &Arc<Self>) -> Answering {
-        self.active.fetch_add(1, Relaxed);
-        Answering { counters: Arc::clone(self), complete: false }
+        // The ends before the beginnings, so that the difference never falls below zero.
+        let (completed, aborted) = (self.completed.load(Relaxed), self.aborted.load(Relaxed));
+        let requests = self.requests.load(Relaxed);
+        let active = requests.saturating_sub(completed + aborted);
+        Stats { requests, active, completed, aborted, tokens: self.tokens.load(Relaxed) }
     }
 }
 
-/// One answer that is being generated; dropped early, it counts as aborted.
+/// One request in the count: aborted when it is dropped, unless it was completed.
 #[derive(Debug)]
-pub(crate) struct Answering {
+pub(crate) struct Ticket {
     counters: Arc<Counters>,
-    complete: bool,
+    number: u64,
+    completed: bool,
 }
 
-impl Answering {
-    pub(crate) fn token(&self, count: u64) {
-        self.counters.tokens.fetch_add(count, Relaxed);
+impl Ticket {
+    pub(crate) fn new(counters: Arc<Counters>) -> Self {
+        let number = counters.requests.fetch_add(1, Relaxed);
+        Self { counters, number, completed: false }
+    }
+
+    /// The number of this request, which no other request to the same simulator has.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub(crate) fn generated(&self, tokens: u64) {
+        self.counters.tokens.fetch_add(tokens, Relaxed);
     }
 
     pub(crate) fn complete(&mut self) {
-        self.complete = true;
+        if !std::mem::replace(&mut self.completed, true) {
+            self.counters.completed.fetch_add(1, Relaxed);
+        }
     }
 }
 
-impl Drop for Answering {
+impl Drop for Ticket {
     fn drop(&mut self) {
-        self.counters.active.fetch_sub(1, Relaxed);
-        let ended = if self.complete { &self.counters.completed } else { &self.counters.aborted };
-        ended.fetch_add(1, Relaxed);
+        if !self.completed {
+            self.counters.aborted.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ticket_ends_once() {
+        let counters = Arc::new(Counters::default());
+        let (mut done, dropped) = (Ticket::new(counters.clone()), Ticket::new(counters.clone()));
+        let _open = Ticket::new(counters.clone());
+        done.complete();
+        done.complete();
+        done.generated(5);
+        drop((done, dropped));
+        let expected = Stats { requests: 3, active: 1, completed: 1, aborted: 1, tokens: 5 };
+        assert_eq!(counters.stats(), expected);
     }
 }

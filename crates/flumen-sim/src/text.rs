@@ -1,238 +1,306 @@
-//! Seeded text that reads like an answer.
+//! Prose without end, in several languages, from a small grammar.
 
-use std::{collections::VecDeque, str::FromStr};
+mod chinese;
+mod code;
+mod emoji;
+mod english;
+mod german;
+mod japanese;
+mod spanish;
 
 use fastrand::Rng;
 
-mod words;
+use crate::{hash::mix, pieces};
 
-use words::Words;
+/// How many of the last words are kept from coming again.
+const RECENT: usize = 8;
 
-/// What the text is made of.
+/// What an answer is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Language {
     English,
     Chinese,
-    Japanese,
     German,
     Spanish,
+    Japanese,
+    /// English with emoji.
     Emoji,
     Code,
+    /// Headings, lists, tables and quotations in English.
     Markdown,
+    /// A bit of everything.
     Mix,
 }
 
-impl FromStr for Language {
-    type Err = ();
+impl Language {
+    /// The names, for the message about a wrong one.
+    pub(crate) const EXPECTED: &str = "en, zh, de, es, ja, emoji, code, md or mix";
 
-    fn from_str(name: &str) -> Result<Self, ()> {
-        Ok(match name {
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Some(match name {
             "en" => Self::English,
             "zh" => Self::Chinese,
-            "ja" => Self::Japanese,
             "de" => Self::German,
             "es" => Self::Spanish,
+            "ja" => Self::Japanese,
             "emoji" => Self::Emoji,
             "code" => Self::Code,
             "md" => Self::Markdown,
             "mix" => Self::Mix,
-            _ => return Err(()),
+            _ => return None,
         })
     }
 }
 
-/// An endless row of token-like pieces.
-pub(crate) struct Pieces {
+/// The words of a language and the patterns they are put in.
+///
+/// In patterns and words, `~x` stands for a word of the list `x`, `~X` for one with a capital, and `~d` for a number.
+/// Every language has the lists `h` (headings), `k` (keywords), `i` (introductions of a list) and `c` (column titles).
+struct Lexicon {
+    sentences: &'static [&'static str],
+    lists: &'static [(char, &'static [&'static str])],
+    /// What stands between sentences.
+    gap: &'static str,
+}
+
+const LEXICONS: [&Lexicon; 6] = [
+    &english::LEXICON,
+    &chinese::LEXICON,
+    &german::LEXICON,
+    &spanish::LEXICON,
+    &japanese::LEXICON,
+    &emoji::LEXICON,
+];
+
+/// A text without end that comes in pieces; the same seed and language make the same text.
+#[derive(Debug)]
+pub(crate) struct Prose {
     rng: Rng,
     language: Language,
-    ready: VecDeque<String>,
-    paragraphs: usize,
+    block: String,
+    at: usize,
+    /// The words last chosen, which are not chosen again at once, and the place of the oldest.
+    recent: [&'static str; RECENT],
+    oldest: usize,
 }
 
-impl Pieces {
-    pub(crate) fn new(seed: u64, language: Language) -> Self {
-        Self { rng: Rng::with_seed(seed), language, ready: VecDeque::new(), paragraphs: 0 }
+impl Prose {
+    pub(crate) fn new(language: Language, seed: u64) -> Self {
+        // Mixed, because neighbouring seeds would begin alike.
+        let rng = Rng::with_seed(mix(seed));
+        Self { rng, language, block: String::new(), at: 0, recent: [""; RECENT], oldest: 0 }
     }
 
-    fn paragraph(&mut self) -> String {
-        // A mixed answer opens in English, as most do, and then wanders.
-        let wander = [
-            Language::English,
-            Language::Markdown,
-            Language::Chinese,
-            Language::Code,
-            Language::German,
-            Language::Emoji,
-            Language::Spanish,
-            Language::Japanese,
-        ];
-        let language = match self.language {
-            Language::Mix if self.paragraphs == 0 => Language::English,
-            Language::Mix => wander[self.rng.usize(..wander.len())],
-            fixed => fixed,
-        };
-        let rng = &mut self.rng;
-        let text = match language {
-            Language::Chinese => prose(rng, &words::CHINESE),
-            Language::Japanese => prose(rng, &words::JAPANESE),
-            Language::German => prose(rng, &words::GERMAN),
-            Language::Spanish => prose(rng, &words::SPANISH),
-            Language::Emoji => emoji(rng),
-            Language::Code => code(rng),
-            Language::Markdown => markdown(rng),
-            Language::English | Language::Mix => prose(rng, &words::ENGLISH),
-        };
-        let gap = if self.paragraphs == 0 { "" } else { "\n\n" };
-        self.paragraphs += 1;
-        format!("{gap}{text}")
-    }
-}
-
-impl Iterator for Pieces {
-    type Item = String;
-
-    fn next(&mut self) -> Option<String> {
-        if self.ready.is_empty() {
-            let paragraph = self.paragraph();
-            self.ready.extend(pieces(&paragraph).map(str::to_owned));
+    /// The next piece of the text.
+    pub(crate) fn next(&mut self) -> &str {
+        if self.at == self.block.len() {
+            self.block.clear();
+            self.at = 0;
+            self.compose();
         }
-        self.ready.pop_front()
+        let rest = &self.block[self.at..];
+        let piece = &rest[..pieces::first(rest)];
+        self.at += piece.len();
+        piece
     }
-}
 
-fn pick<'a>(rng: &mut Rng, from: &[&'a str]) -> &'a str {
-    from[rng.usize(..from.len())]
-}
-
-fn sentence(rng: &mut Rng, words: &Words) -> String {
-    let mut text = String::new();
-    if rng.u8(..4) == 0 {
-        text.push_str(pick(rng, words.openings));
-    }
-    for (at, part) in [words.subjects, words.verbs, words.objects].into_iter().enumerate() {
-        if at > 0 || !text.is_empty() {
-            text.push_str(words.space);
+    /// Whether the text could end here: after a sentence, a line or a whole block of code.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        let (done, rest) = self.block.split_at(self.at);
+        if done.starts_with("```") || done.starts_with('|') {
+            return !rest.is_empty() && rest.trim_start().is_empty();
         }
-        text.push_str(pick(rng, part));
+        let mut back = done.chars().rev();
+        let ends_sentence = matches!(back.next(), Some('.' | '!' | '?' | '。' | '！' | '？'));
+        rest.starts_with('\n') || (ends_sentence && back.next().is_some_and(|c| !c.is_ascii_digit()))
     }
-    if rng.bool() {
-        text.push_str(words.space);
-        text.push_str(pick(rng, words.tails));
+
+    fn compose(&mut self) {
+        let roll = self.rng.u8(..20);
+        match self.language {
+            Language::English => self.plain(&english::LEXICON, roll),
+            Language::Chinese => self.plain(&chinese::LEXICON, roll),
+            Language::German => self.plain(&german::LEXICON, roll),
+            Language::Spanish => self.plain(&spanish::LEXICON, roll),
+            Language::Japanese => self.plain(&japanese::LEXICON, roll),
+            Language::Emoji => self.plain(&emoji::LEXICON, roll),
+            Language::Code => self.code(),
+            Language::Markdown => self.markdown(&english::LEXICON),
+            Language::Mix => {
+                let lexicon = *self.any(&LEXICONS);
+                match roll {
+                    ..3 => self.code(),
+                    3..9 => self.markdown(lexicon),
+                    _ => self.paragraph(lexicon),
+                }
+            }
+        }
+        self.block.push_str("\n\n");
     }
-    let mut letters = text.chars();
-    let first = letters.next().map(|letter| letter.to_uppercase().collect::<String>()).unwrap_or_default();
-    first + letters.as_str() + words.stop
-}
 
-fn prose(rng: &mut Rng, words: &Words) -> String {
-    let sentences: Vec<_> = (0..rng.usize(2..6)).map(|_| sentence(rng, words)).collect();
-    sentences.join(words.space)
-}
-
-fn emoji(rng: &mut Rng) -> String {
-    let mut text = sentence(rng, &words::ENGLISH);
-    for _ in 0..rng.usize(1..4) {
-        text.push(' ');
-        text.push_str(pick(rng, words::EMOJI));
+    fn plain(&mut self, lexicon: &Lexicon, roll: u8) {
+        if roll < 3 { self.list(lexicon) } else { self.paragraph(lexicon) }
     }
-    text
-}
 
-fn markdown(rng: &mut Rng) -> String {
-    let mut text = format!("## {}\n\n", pick(rng, words::HEADINGS));
-    if rng.u8(..3) == 0 {
-        text.push_str("| Part | Share |\n| --- | ---: |\n");
+    fn paragraph(&mut self, lexicon: &Lexicon) {
+        for sentence in 0..self.rng.u8(2..=5) {
+            if sentence > 0 {
+                self.block.push_str(lexicon.gap);
+            }
+            self.sentence(lexicon);
+        }
+    }
+
+    fn markdown(&mut self, lexicon: &Lexicon) {
+        match self.rng.u8(..8) {
+            ..3 => {
+                self.expand(lexicon, "## ~H\n\n");
+                self.paragraph(lexicon);
+            }
+            3..6 => self.list(lexicon),
+            6 => self.table(lexicon),
+            _ => {
+                self.block.push_str("> ");
+                self.sentence(lexicon);
+            }
+        }
+    }
+
+    fn list(&mut self, lexicon: &Lexicon) {
+        self.expand(lexicon, "~i\n");
+        let numbered = self.rng.bool();
+        for number in 1..=self.rng.u8(3..=5) {
+            self.block.push('\n');
+            if numbered {
+                self.block.push_str(&number.to_string());
+                self.block.push('.');
+            } else {
+                self.block.push('-');
+            }
+            self.expand(lexicon, " **~K** – ");
+            self.sentence(lexicon);
+        }
+    }
+
+    fn table(&mut self, lexicon: &Lexicon) {
+        self.expand(lexicon, "| ~C | ~H | ~C |\n|---|---|---:|");
+        for _ in 0..self.rng.u8(3..=5) {
+            self.expand(lexicon, "\n| **~K** | ~H | ~d |");
+        }
+    }
+
+    fn code(&mut self) {
+        // Within one block a name stays the same wherever it stands; only numbers differ.
+        let mut block = (*self.any(code::LEXICON.sentences)).to_owned();
+        for (slot, words) in code::LEXICON.lists {
+            block = block.replace(&format!("~{slot}"), self.any::<&str>(words));
+        }
+        self.expand(&code::LEXICON, &block);
+    }
+
+    fn sentence(&mut self, lexicon: &Lexicon) {
+        let pattern = *self.any(lexicon.sentences);
+        self.expand(lexicon, pattern);
+    }
+
+    fn expand(&mut self, lexicon: &Lexicon, pattern: &str) {
+        let mut parts = pattern.split('~');
+        self.block.push_str(parts.next().unwrap_or_default());
+        for part in parts {
+            let mut rest = part.chars();
+            let Some(slot) = rest.next() else { continue };
+            let start = self.block.len();
+            if slot == 'd' {
+                let number = self.rng.u16(2..=960);
+                self.block.push_str(&number.to_string());
+            } else if let Some((_, words)) =
+                lexicon.lists.iter().find(|(list, _)| *list == slot.to_ascii_lowercase())
+            {
+                let word = self.word(words);
+                self.expand(lexicon, word);
+                if slot.is_ascii_uppercase() {
+                    self.capitalise(start);
+                }
+            }
+            self.block.push_str(rest.as_str());
+        }
+    }
+
+    fn capitalise(&mut self, at: usize) {
+        if let Some(small) = self.block[at..].chars().next().filter(|c| c.is_lowercase()) {
+            let capital: String = small.to_uppercase().collect();
+            self.block.replace_range(at..at + small.len_utf8(), &capital);
+        }
+    }
+
+    /// A word that did not come lately, if a few tries find one.
+    fn word(&mut self, words: &[&'static str]) -> &'static str {
+        let mut word = *self.any(words);
         for _ in 0..3 {
-            text.push_str(&format!("| {} | {} % |\n", pick(rng, words::ENGLISH.subjects), rng.u8(1..100)));
+            if !self.recent.contains(&word) {
+                break;
+            }
+            word = *self.any(words);
         }
-        return text.trim_end().to_owned();
+        self.recent[self.oldest] = word;
+        self.oldest = (self.oldest + 1) % RECENT;
+        word
     }
-    for number in 1..rng.usize(3..6) {
-        let line = sentence(rng, &words::ENGLISH);
-        text.push_str(&format!("{number}. **{}**: {line}\n", pick(rng, words::HEADINGS)));
+
+    fn any<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
+        &choices[self.rng.usize(..choices.len())]
     }
-    text.trim_end().to_owned()
-}
-
-fn code(rng: &mut Rng) -> String {
-    let (language, lines) = words::CODE[rng.usize(..words::CODE.len())];
-    format!("```{language}\n{lines}\n```")
-}
-
-/// Cuts text into pieces of the size of tokens: a space goes with the word after it, words break after five letters,
-/// characters of scripts without spaces come in ones and twos. The pieces joined are the text.
-pub(crate) fn pieces(text: &str) -> impl Iterator<Item = &str> {
-    let mut rest = text;
-    std::iter::from_fn(move || {
-        let piece = &rest[..piece_length(rest)?];
-        rest = &rest[piece.len()..];
-        Some(piece)
-    })
-}
-
-fn piece_length(text: &str) -> Option<usize> {
-    let mut letters = 0;
-    for (at, letter) in text.char_indices() {
-        let ends = if at == 0 {
-            false
-        } else if letter.is_whitespace() {
-            true
-        } else if letter.is_ascii_alphanumeric() || ('\u{c0}'..'\u{250}').contains(&letter) {
-            letters >= 5
-        } else {
-            letters > 0 || at >= 4
-        };
-        if ends {
-            return Some(at);
-        }
-        letters += usize::from(letter.is_alphanumeric());
-    }
-    (!text.is_empty()).then_some(text.len())
-}
-
-/// A hash that is the same on every machine and in every version (FNV-1a).
-pub(crate) fn stable_hash(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn pieces_joined_are_the_text() {
-        for text in [
-            "",
-            " ",
-            "Hello, wonderful world!",
-            "万物皆流，无物常驻。",
-            "a\n\n```rust\nfn x() {}\n```",
-            "🌊🌊🌊 é",
-        ] {
-            let cut: Vec<_> = pieces(text).collect();
-            assert_eq!(cut.concat(), text);
-            assert!(cut.iter().all(|piece| !piece.is_empty() && piece.len() <= 16), "{cut:?}");
-        }
-        let words: Vec<_> = pieces("the river flows").collect();
-        assert_eq!(words, ["the", " river", " flows"]);
+    fn text(language: Language, seed: u64, tokens: usize) -> String {
+        let mut prose = Prose::new(language, seed);
+        (0..tokens).map(|_| prose.next().to_owned()).collect()
     }
 
     #[test]
-    fn the_same_seed_gives_the_same_text_in_every_language() {
-        for name in ["en", "zh", "ja", "de", "es", "emoji", "code", "md", "mix"] {
-            let language = name.parse().unwrap();
-            let text = |seed| Pieces::new(seed, language).take(500).collect::<String>();
-            assert_eq!(text(1), text(1));
-            assert_ne!(text(1), text(2), "{name}");
+    fn a_seed_makes_a_text() {
+        assert_eq!(text(Language::Mix, 3, 500), text(Language::Mix, 3, 500));
+        assert_ne!(text(Language::Mix, 3, 500), text(Language::Mix, 4, 500));
+    }
+
+    #[test]
+    fn every_slot_has_a_list() {
+        for lexicon in LEXICONS.into_iter().chain([&code::LEXICON]) {
+            let words = lexicon.lists.iter().flat_map(|(_, words)| *words);
+            for pattern in words.chain(lexicon.sentences) {
+                for part in pattern.split('~').skip(1) {
+                    let slot = part.chars().next().unwrap().to_ascii_lowercase();
+                    let known = slot == 'd' || lexicon.lists.iter().any(|(list, _)| *list == slot);
+                    assert!(known, "~{slot} in {pattern}");
+                }
+            }
+        }
+        for lexicon in LEXICONS {
+            for list in "hkic".chars() {
+                assert!(lexicon.lists.iter().any(|(known, _)| *known == list), "{list}");
+            }
         }
     }
 
     #[test]
-    fn a_mixed_answer_has_many_scripts() {
-        let text: String = Pieces::new(3, Language::Mix).take(5_000).collect();
-        assert!(text.contains("```") && text.contains("**") && text.contains('的') && text.contains('ü'));
-        assert!(text.chars().any(|letter| letter as u32 > 0x1_f000), "emoji");
+    fn languages_look_like_themselves() {
+        let count = |language, belongs: fn(char) -> bool| {
+            text(language, 1, 4000).chars().filter(|c| belongs(*c)).count()
+        };
+        assert!(count(Language::Chinese, |c| ('\u{4e00}'..='\u{9fff}').contains(&c)) > 3000);
+        assert!(count(Language::Japanese, |c| ('\u{3040}'..='\u{30ff}').contains(&c)) > 1500);
+        assert!(count(Language::German, |c| "äöüß".contains(c)) > 100);
+        assert!(count(Language::Spanish, |c| "áéíóúñ".contains(c)) > 100);
+        assert!(count(Language::Emoji, |c| c > '\u{1f300}') > 100);
+        let markdown = text(Language::Markdown, 1, 4000);
+        for mark in ["\n## ", "\n- **", "\n1. **", "\n> ", "|---"] {
+            assert!(markdown.contains(mark), "{mark}");
+        }
+        assert!(text(Language::Code, 1, 4000).contains("```rust\n"));
+        assert!(!text(Language::Mix, 1, 100_000).contains('~'));
     }
 }

@@ -56,7 +56,8 @@ async fn bodies_that_are_too_large() {
     )
     .await;
     assert_eq!(chunked.code(), "body_too_large");
-    let mut fits = json!({"model": "sim:tokens=1,ttft=0ms", "messages": [], "x": ""});
+    let mut fits =
+        json!({"model": "sim:tokens=1,ttft=0ms", "messages": [{"role": "user", "content": "x"}], "x": ""});
     let padding = 4096 - fits.to_string().len();
     fits["x"] = "y".repeat(padding).into();
     assert_eq!(post(gateway.address, "/v1/chat/completions", &fits).await.status, 200);
