@@ -2,7 +2,7 @@
 //!
 //! * [`Event`] is one server-sent event that keeps the bytes it came with; [`codec::sse::Decoder`] finds events in
 //!   a byte stream without copying them.
-//! * [`log`] is the bounded stream itself: one [`Writer`], any number of [`Cursor`]s, and the slowest cursor makes
+//! * [`mod@log`] is the bounded stream itself: one [`Writer`], any number of [`Cursor`]s, and the slowest cursor makes
 //!   the writer wait. Backpressure is nothing but the lag of the cursors.
 //! * [`pace`], [`heartbeat`] and [`deadline`] are adaptors for any [`futures_util::Stream`]; [`StreamTools`] hangs
 //!   them on it as methods.

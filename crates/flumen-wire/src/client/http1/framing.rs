@@ -49,11 +49,13 @@ pub struct Stripped {
 const MAX_EXTENSION: u16 = 1024;
 
 impl Framing {
-    pub(super) fn length(bytes: u64) -> Self {
+    /// A body of so many bytes.
+    pub fn length(bytes: u64) -> Self {
         Self::Length(bytes)
     }
 
-    pub(super) fn chunked() -> Self {
+    /// A chunked body, at its beginning.
+    pub fn chunked() -> Self {
         Self::Chunked(Chunked::Size(0, 0))
     }
 
