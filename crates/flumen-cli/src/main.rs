@@ -10,7 +10,16 @@ mod sim;
 
 /// LLM streams that never get stuck, slow or broken.
 #[derive(Debug, Parser)]
-#[command(name = "flumen", version, propagate_version = true, arg_required_else_help = true)]
+#[command(
+    name = "flumen",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true,
+    after_help = "Examples:\n  \
+        flumen serve                                # a simulated model on http://127.0.0.1:8080/v1\n  \
+        flumen check --example > flumen.toml        # a file to start from\n  \
+        flumen serve --config flumen.toml"
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

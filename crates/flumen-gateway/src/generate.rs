@@ -111,6 +111,10 @@ async fn answer(
         return Ok(respond::upstream_refused(response, answer_by, &record).await);
     }
     if stream && is_event_stream(&response.headers) {
+        if is_encoded(&response.headers) {
+            let problem = "upstream: the stream is compressed, though that was not asked for";
+            return Err(End::new(Cause::UpstreamError, problem).with_code("upstream_encoding").into());
+        }
         let (rules, config) = (rules(&target, config, withhold_usage), &config.stream);
         let marks = marks(config);
         let metrics = record.metrics().route(target.model, target.upstream_name);
@@ -164,6 +168,12 @@ fn forwarded(headers: &HeaderMap) -> HeaderMap {
         }
     }
     forwarded
+}
+
+fn is_encoded(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_ENCODING)
+        .is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
 fn is_event_stream(headers: &HeaderMap) -> bool {

@@ -50,3 +50,8 @@ pub async fn serve(address: &str, router: Router) -> io::Result<()> {
     signals.abort();
     served
 }
+
+/// The code of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -69,6 +69,10 @@ async fn answers_that_are_no_http() {
         (b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n", "upstream_protocol"),
         (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", "upstream_protocol"),
         (
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-encoding: gzip\r\n\r\n",
+            "upstream_encoding",
+        ),
+        (
             b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
             "upstream_protocol",
         ),

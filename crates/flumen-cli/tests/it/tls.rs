@@ -1,4 +1,4 @@
-//! TLS towards clients: versions by ALPN, and certificates that change.
+//! TLS: versions by ALPN, certificates that change, and upstreams that must show a trusted one.
 
 use std::{net::SocketAddr, path::Path, sync::Arc};
 
@@ -6,7 +6,7 @@ use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::support::{Gateway, soon};
+use crate::support::{Gateway, chat, post, soon};
 
 fn write_certificate(folder: &Path) -> CertificateDer<'static> {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
@@ -83,4 +83,53 @@ async fn a_certificate_without_its_key_is_refused() {
     let output = soon(output).await.unwrap();
     assert_eq!(output.status.code(), Some(78));
     assert!(String::from_utf8(output.stderr).unwrap().contains("does not belong"));
+}
+
+/// A model server under TLS that answers one request a connection.
+async fn tls_upstream(folder: &Path) -> SocketAddr {
+    let chain = vec![CertificateDer::from_pem_file(folder.join("cert.pem")).unwrap()];
+    let key = rustls_pki_types::PrivateKeyDer::from_pem_file(folder.join("key.pem")).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            let Ok(mut stream) = acceptor.accept(socket).await else { continue };
+            let mut request = vec![0; 4096];
+            tokio::io::AsyncReadExt::read(&mut stream, &mut request).await.unwrap();
+            let answer = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: {\"choices\":[]}\n\ndata: [DONE]\n\n";
+            tokio::io::AsyncWriteExt::write_all(&mut stream, answer.as_bytes()).await.unwrap();
+            let _ = tokio::io::AsyncWriteExt::shutdown(&mut stream).await;
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn an_upstream_must_show_a_certificate_that_is_trusted() {
+    let folder = tempfile::tempdir().unwrap();
+    write_certificate(folder.path());
+    let port = tls_upstream(folder.path()).await.port();
+    let config = |ca_file: &str| {
+        format!(
+            "[upstreams.a]\nbase_url = \"https://localhost:{port}/v1\"\n{ca_file}[models.\"*\"]\nupstream = \"a\"\n"
+        )
+    };
+    let mut trusting = Gateway::start_in(folder, &config("ca_file = \"cert.pem\"\n")).await;
+    let answer = post(trusting.address, "/v1/chat/completions", &chat("m")).await;
+    assert_eq!((answer.status, answer.text().ends_with("data: [DONE]\n\n")), (200, true));
+    let line = trusting.access().await;
+    for phase in ["dns_ms", "connect_ms", "tls_ms"] {
+        assert!(line[phase].is_f64(), "{phase} in {line}");
+    }
+    let strict = Gateway::start(&config("")).await;
+    let answer = post(strict.address, "/v1/chat/completions", &chat("m")).await;
+    assert_eq!((answer.status, answer.code().as_str()), (502, "upstream_tls"));
 }
