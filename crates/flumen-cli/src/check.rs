@@ -26,9 +26,10 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     let path = file(arguments.config.clone());
     match Config::load(path.as_deref(), environment()) {
         Ok(loaded) => {
-            let (upstreams, models) = (loaded.config.upstreams.len(), loaded.config.models.len());
+            let upstreams = counted(loaded.config.upstreams.len(), "upstream");
+            let models = counted(loaded.config.models.len(), "model");
             let source = path.map_or("the built-in default".to_owned(), |path| path.display().to_string());
-            println!("{source}: good ({upstreams} upstreams, {models} models)");
+            println!("{source}: good ({upstreams}, {models})");
             ExitCode::SUCCESS
         }
         Err(error) => fail(&error, EXIT_CONFIG),
@@ -45,4 +46,8 @@ pub(crate) fn file(named: Option<PathBuf>) -> Option<PathBuf> {
 pub(crate) fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+fn counted(count: usize, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
 }

@@ -54,7 +54,7 @@ impl Plan {
             seed: None,
             jitter: settings.jitter,
             size: 0,
-            language: Language::Mix,
+            language: Language::Auto,
             header: Duration::ZERO,
             fault: None,
             echo: false,

@@ -60,7 +60,8 @@ pub(crate) struct Order<'a> {
 impl Order<'_> {
     /// Answers.
     pub(crate) async fn fill(self, ticket: Ticket) -> Reply {
-        let Self { settings, plan, model, request, prompt, shape, text, started } = self;
+        let Self { settings, mut plan, model, request, prompt, shape, text, started } = self;
+        plan.language = plan.language.or(prompt.language);
         let own_seed = plan.seed.or(request.seed.map(i64::cast_unsigned));
         let seed = own_seed.unwrap_or(crate::hash::mix(settings.seed) ^ prompt.hash);
         let cap = request.max_completion_tokens.or(request.max_tokens);

@@ -16,7 +16,7 @@
 //! | `seed=7` | seed of the text |
 //! | `jitter=0.2` | share of the interval by which gaps vary, 0 to 1 |
 //! | `size=1024` | pads the text of every event with dots to so many bytes |
-//! | `lang=mix` | `en`, `zh`, `de`, `es`, `ja`, `emoji`, `code`, `md` or `mix` |
+//! | `lang=auto` | `auto` (that of the prompt), `en`, `zh`, `de`, `es`, `ja`, `emoji`, `code`, `md` or `mix` |
 //! | `header=5s` | holds the header of the reply back |
 //! | `echo=1` | the answer is the text of the last user message |
 //! | `split=1` | one event per body chunk, and each chunk comes in two halves, through a character if it can |

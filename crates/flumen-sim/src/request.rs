@@ -3,7 +3,7 @@
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value, error::Category};
 
-use crate::{error::ApiError, hash::Hash, pieces};
+use crate::{error::ApiError, hash::Hash, pieces, text::Language};
 
 /// The body of a request for text, in either form.
 #[derive(Debug, Default, Deserialize)]
@@ -113,16 +113,19 @@ impl Message {
 pub(crate) struct Prompt {
     pub(crate) hash: u64,
     pub(crate) tokens: u64,
+    /// That of the last text.
+    pub(crate) language: Language,
 }
 
 impl Prompt {
     /// The prompt that consists of these roles and texts.
     pub(crate) fn new<'a>(texts: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
-        let (mut hash, mut tokens) = (Hash::new(), 0);
+        let (mut hash, mut tokens, mut language) = (Hash::new(), 0, Language::English);
         for (role, text) in texts {
             hash = hash.part(role.as_bytes()).part(text.as_bytes());
             tokens += pieces::count(text);
+            language = Language::of(text);
         }
-        Self { hash: hash.finish(), tokens }
+        Self { hash: hash.finish(), tokens, language }
     }
 }

@@ -18,6 +18,8 @@ const RECENT: usize = 8;
 /// What an answer is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Language {
+    /// That of the prompt.
+    Auto,
     English,
     Chinese,
     German,
@@ -34,10 +36,11 @@ pub(crate) enum Language {
 
 impl Language {
     /// The names, for the message about a wrong one.
-    pub(crate) const EXPECTED: &str = "en, zh, de, es, ja, emoji, code, md or mix";
+    pub(crate) const EXPECTED: &str = "auto, en, zh, de, es, ja, emoji, code, md or mix";
 
     pub(crate) fn named(name: &str) -> Option<Self> {
         Some(match name {
+            "auto" => Self::Auto,
             "en" => Self::English,
             "zh" => Self::Chinese,
             "de" => Self::German,
@@ -49,6 +52,27 @@ impl Language {
             "mix" => Self::Mix,
             _ => return None,
         })
+    }
+
+    /// The language that a text seems to be in, by the letters that only some languages have.
+    pub(crate) fn of(text: &str) -> Self {
+        let has = |letters: fn(char) -> bool| text.chars().any(letters);
+        if has(|c| ('\u{3040}'..='\u{30ff}').contains(&c)) {
+            Self::Japanese
+        } else if has(|c| ('\u{4e00}'..='\u{9fff}').contains(&c)) {
+            Self::Chinese
+        } else if has(|c| "äöüßÄÖÜ".contains(c)) {
+            Self::German
+        } else if has(|c| "¿¡ñáéíóúÑ".contains(c)) {
+            Self::Spanish
+        } else {
+            Self::English
+        }
+    }
+
+    /// This language, or in place of [`Auto`](Self::Auto) the prompt's.
+    pub(crate) fn or(self, prompt: Self) -> Self {
+        if self == Self::Auto { prompt } else { self }
     }
 }
 
@@ -118,7 +142,7 @@ impl Prose {
     fn compose(&mut self) {
         let roll = self.rng.u8(..20);
         match self.language {
-            Language::English => self.plain(&english::LEXICON, roll),
+            Language::English | Language::Auto => self.plain(&english::LEXICON, roll),
             Language::Chinese => self.plain(&chinese::LEXICON, roll),
             Language::German => self.plain(&german::LEXICON, roll),
             Language::Spanish => self.plain(&spanish::LEXICON, roll),
@@ -139,7 +163,7 @@ impl Prose {
     }
 
     fn plain(&mut self, lexicon: &Lexicon, roll: u8) {
-        if roll < 3 { self.list(lexicon) } else { self.paragraph(lexicon) }
+        if roll < 5 { self.markdown(lexicon) } else { self.paragraph(lexicon) }
     }
 
     fn paragraph(&mut self, lexicon: &Lexicon) {
@@ -265,6 +289,23 @@ mod tests {
     fn a_seed_makes_a_text() {
         assert_eq!(text(Language::Mix, 3, 500), text(Language::Mix, 3, 500));
         assert_ne!(text(Language::Mix, 3, 500), text(Language::Mix, 4, 500));
+    }
+
+    #[test]
+    fn a_prompt_is_answered_in_its_language() {
+        for (prompt, language) in [
+            ("Tell me about the river.", Language::English),
+            ("讲讲河流", Language::Chinese),
+            ("川について話して", Language::Japanese),
+            ("Erzähl mir vom Fluss", Language::German),
+            ("¿Qué es un río?", Language::Spanish),
+        ] {
+            assert_eq!(Language::of(prompt), language);
+            assert_eq!(
+                (Language::Auto.or(language), Language::Code.or(language)),
+                (language, Language::Code)
+            );
+        }
     }
 
     #[test]
