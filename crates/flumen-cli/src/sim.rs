@@ -12,9 +12,10 @@ use crate::fail;
     flumen sim --listen 127.0.0.1:9000 --tokens-per-second 0\n  \
     curl -N http://127.0.0.1:8081/v1/chat/completions -H 'content-type: application/json' \\\n    \
     -d '{\"model\":\"sim:tps=20,fault=stall@30\",\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}'\n\n\
-    The model name carries settings for one request after a colon:\n  \
-    tps, ttft, tokens, chunk, seed, jitter, size, lang, header, echo, split, fault\n  \
-    (stall@N, cut@N, end@N, error@N, garbage@N, unterminated@N, status:CODE)")]
+    The model name carries settings for one request after a colon, or the header flumen-sim:\n  \
+    tps, interval, ttft, tokens, chunk, seed, jitter, size, lang, header, echo, split, stamp, fault\n  \
+    (stall@N, cut@N, end@N, error@N, garbage@N, unterminated@N, status:CODE)\n\n\
+    What it does: a page at /sim, JSON at /sim/stats and /sim/aborts")]
 pub(crate) struct Arguments {
     /// Where to listen
     #[arg(long, default_value = "127.0.0.1:8081", value_name = "ADDRESS")]

@@ -129,7 +129,7 @@ mod tests {
     }
 
     fn plan(model: &str) -> Plan {
-        Plan::new(&Settings::default(), model).unwrap()
+        Plan::new(&Settings::default(), model, "").unwrap()
     }
 
     #[test]

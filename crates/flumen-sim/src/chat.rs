@@ -16,6 +16,7 @@ use crate::{
 pub(crate) fn order<'a>(
     settings: &'a Settings,
     request: &'a Request,
+    directives: &str,
     started: Instant,
 ) -> Result<Order<'a>, ApiError> {
     let model = request.model.as_deref().ok_or_else(|| ApiError::missing("model"))?;
@@ -26,7 +27,7 @@ pub(crate) fn order<'a>(
     if request.n.is_some_and(|n| n != 1) {
         return Err(ApiError::invalid("n", "one choice per request is all there is: `n` must be 1"));
     }
-    let plan = Plan::new(settings, model)?;
+    let plan = Plan::new(settings, model, directives)?;
     let texts: Vec<String> = messages.iter().map(crate::request::Message::text).collect();
     let prompt =
         Prompt::new(messages.iter().map(|message| &*message.role).zip(texts.iter().map(|text| &**text)));

@@ -16,6 +16,7 @@ pub(crate) fn order<'a>(
     settings: &'a Settings,
     request: &'a Request,
     prompts: &[String],
+    directives: &str,
     started: Instant,
 ) -> Result<Order<'a>, ApiError> {
     let model = request.model.as_deref().ok_or_else(|| ApiError::missing("model"))?;
@@ -28,7 +29,7 @@ pub(crate) fn order<'a>(
     if request.n.is_some_and(|n| n != 1) {
         return Err(ApiError::invalid("n", "one choice per request is all there is: `n` must be 1"));
     }
-    let plan = Plan::new(settings, model)?;
+    let plan = Plan::new(settings, model, directives)?;
     let prompt = Prompt::new([("", &**text)].into_iter());
     let text = plan.echo.then(|| text.clone());
     Ok(Order { settings, plan, model, request, prompt, shape: Shape::Text, text, started })

@@ -27,6 +27,8 @@ pub(crate) enum Length {
 pub(crate) struct Plan {
     /// Tokens per second; 0 means as fast as possible.
     pub(crate) rate: f64,
+    /// Time from event to event, instead of the rate.
+    pub(crate) interval: Option<Duration>,
     pub(crate) first_token: Duration,
     pub(crate) length: Length,
     /// Tokens per event.
@@ -41,13 +43,16 @@ pub(crate) struct Plan {
     pub(crate) fault: Option<Fault>,
     pub(crate) echo: bool,
     pub(crate) split: bool,
+    /// Every event tells its number and when it was made.
+    pub(crate) stamp: bool,
 }
 
 impl Plan {
-    /// The plan for a request to this model.
-    pub(crate) fn new(settings: &Settings, model: &str) -> Result<Self, ApiError> {
+    /// The plan for a request to this model, with further directives.
+    pub(crate) fn new(settings: &Settings, model: &str, further: &str) -> Result<Self, ApiError> {
         let mut plan = Self {
             rate: settings.tokens_per_second,
+            interval: None,
             first_token: settings.first_token,
             length: settings.tokens.map_or(Length::Plausible, Length::Exactly),
             chunk: settings.chunk,
@@ -59,15 +64,17 @@ impl Plan {
             fault: None,
             echo: false,
             split: false,
+            stamp: false,
         };
-        if model.len() > LONGEST_NAME {
+        if model.len().max(further.len()) > LONGEST_NAME {
             return Err(ApiError::invalid(
                 "model",
                 format!("a model's name has at most {LONGEST_NAME} bytes"),
             ));
         }
         let (_, directives) = model.split_once(':').unwrap_or_default();
-        for directive in directives.split(',').filter(|directive| !directive.is_empty()) {
+        let directives = directives.split(',').chain(further.split(',').map(str::trim));
+        for directive in directives.filter(|directive| !directive.is_empty()) {
             let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
             plan.set(name, value).map_err(|problem| ApiError::invalid("model", problem))?;
         }
@@ -94,9 +101,13 @@ impl Plan {
 type Set = fn(&mut Plan, &str) -> Option<()>;
 
 /// Every directive: its name, what it takes, and what it does.
-const DIRECTIVES: [(&str, &str, Set); 12] = [
+const DIRECTIVES: [(&str, &str, Set); 14] = [
     ("tps", "0, or tokens per second from 0.001 to 1e9", |plan, value| {
         plan.rate = number(value).filter(|rate| *rate == 0.0 || (Settings::SLOWEST..=1e9).contains(rate))?;
+        Some(())
+    }),
+    ("interval", "a time from event to event such as 20ms, up to 24h", |plan, value| {
+        plan.interval = Some(duration(value)?);
         Some(())
     }),
     ("ttft", "a time such as 200ms or 1.5s, up to 24h", |plan, value| {
@@ -132,6 +143,10 @@ const DIRECTIVES: [(&str, &str, Set); 12] = [
     }),
     ("header", "a time such as 5s, up to 24h", |plan, value| {
         plan.header = duration(value)?;
+        Some(())
+    }),
+    ("stamp", "1 or 0", |plan, value| {
+        plan.stamp = switch(value)?;
         Some(())
     }),
     ("fault", Fault::EXPECTED, |plan, value| {
@@ -182,7 +197,7 @@ mod tests {
     use super::*;
 
     fn plan(model: &str) -> Result<Plan, String> {
-        Plan::new(&Settings::default(), model).map_err(|error| error.message)
+        Plan::new(&Settings::default(), model, "").map_err(|error| error.message)
     }
 
     #[test]
@@ -195,6 +210,14 @@ mod tests {
         assert_eq!((plan.first_token, plan.header), (Duration::from_millis(1500), Duration::from_secs(5)));
         assert_eq!((plan.length, plan.seed), (Length::Endless, Some(7)));
         assert_eq!((plan.language, plan.echo, plan.split), (Language::Chinese, false, true));
+    }
+
+    #[test]
+    fn further_directives_come_after_those_of_the_model() {
+        let plan =
+            Plan::new(&Settings::default(), "sim:chunk=2,seed=1", "interval=20ms, chunk=3,stamp=1").unwrap();
+        assert_eq!((plan.interval, plan.chunk), (Some(Duration::from_millis(20)), 3));
+        assert_eq!((plan.seed, plan.stamp), (Some(1), true));
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::{BufMut, BytesMut};
 
+use crate::stats::wall_clock;
+
 /// The form that an answer takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
@@ -25,6 +27,9 @@ impl Shape {
     }
 }
 
+/// How an event ends.
+const EVENT_END: &str = "}\n\n";
+
 /// The frames that an answer's text is put in.
 #[derive(Debug)]
 pub(crate) struct Frames {
@@ -33,6 +38,8 @@ pub(crate) struct Frames {
     whole: String,
     part: String,
     include_usage: bool,
+    /// Every event tells its number and when it was made.
+    stamp: bool,
     prompt_tokens: u64,
     /// What stands before and after the text of every event.
     before: String,
@@ -47,6 +54,7 @@ impl Frames {
         number: u64,
         prompt_tokens: u64,
         include_usage: bool,
+        stamp: bool,
     ) -> Self {
         let created = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         // The time as well, so that ids differ between runs.
@@ -70,6 +78,7 @@ impl Frames {
             whole,
             part,
             include_usage,
+            stamp,
             prompt_tokens,
             before: String::new(),
             after: String::new(),
@@ -104,12 +113,19 @@ impl Frames {
         Some(self.event(&self.choice(&delta, "null")))
     }
 
-    /// Writes the event with this text.
-    pub(crate) fn put(&self, buffer: &mut BytesMut, text: &str) {
+    /// Writes the event of this number, counted from 0, with this text.
+    pub(crate) fn put(&self, buffer: &mut BytesMut, number: u64, text: &str) {
         buffer.reserve(self.before.len() + text.len() + self.after.len() + 16);
         buffer.put_slice(self.before.as_bytes());
         put_quoted(buffer, text);
-        buffer.put_slice(self.after.as_bytes());
+        if !self.stamp {
+            buffer.put_slice(self.after.as_bytes());
+            return;
+        }
+        let object = self.after.strip_suffix(EVENT_END).unwrap_or_default();
+        buffer.put_slice(object.as_bytes());
+        let stamp = format!(r#","sim":{{"seq":{number},"at":{}}}{EVENT_END}"#, wall_clock());
+        buffer.put_slice(stamp.as_bytes());
     }
 
     /// The last event, the usage if it was asked for, and the end mark.
@@ -148,7 +164,7 @@ impl Frames {
 
     fn event(&self, choice: &str) -> String {
         let usage = if self.include_usage { r#","usage":null"# } else { "" };
-        format!("data: {}\"choices\":[{choice}]{usage}}}\n\n", self.part)
+        format!("data: {}\"choices\":[{choice}]{usage}{EVENT_END}", self.part)
     }
 
     fn usage(&self, tokens: u64) -> String {
@@ -197,13 +213,15 @@ mod tests {
 
     #[test]
     fn a_model_named_with_control_characters_breaks_nothing() {
-        let frames = Frames::new(Shape::Chat, "a\0\"\n", 1, 2, true);
+        let frames = Frames::new(Shape::Chat, "a\0\"\n", 1, 2, true, true);
         let mut buffer = BytesMut::new();
-        frames.put(&mut buffer, "x\n");
+        frames.put(&mut buffer, 4, "x\n");
         let event = String::from_utf8(buffer.to_vec()).unwrap();
         let json = event.strip_prefix("data: ").unwrap().strip_suffix("\n\n").unwrap();
         let json: serde_json::Value = serde_json::from_str(json).unwrap();
         assert_eq!(json["model"], "a\0\"\n");
         assert_eq!(json["choices"][0]["delta"]["content"], "x\n");
+        assert_eq!(json["sim"]["seq"], 4);
+        assert!(json["sim"]["at"].as_u64().unwrap() > 1_700_000_000_000_000);
     }
 }

@@ -74,7 +74,7 @@ impl Order<'_> {
             request.stream_options.as_ref().and_then(|options| options.include_usage).unwrap_or(false);
         let generation = Generation {
             answer,
-            frames: Frames::new(shape, model, ticket.number(), prompt.tokens, include_usage),
+            frames: Frames::new(shape, model, ticket.number(), prompt.tokens, include_usage, plan.stamp),
             schedule: Schedule::new(&plan, started, seed),
             fault: match plan.fault {
                 Some(Fault::After(breakage, events)) => Some((breakage, events)),

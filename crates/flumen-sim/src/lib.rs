@@ -10,6 +10,7 @@
 //! | Directive | Meaning |
 //! |---|---|
 //! | `tps=50` | tokens per second; 0 means as fast as possible |
+//! | `interval=20ms` | time from event to event, instead of `tps` |
 //! | `ttft=200ms` | time from the request to the first token |
 //! | `tokens=500`, `tokens=endless` | length of the answer |
 //! | `chunk=3` | tokens per event |
@@ -20,6 +21,7 @@
 //! | `header=5s` | holds the header of the reply back |
 //! | `echo=1` | the answer is the text of the last user message |
 //! | `split=1` | one event per body chunk, and each chunk comes in two halves, through a character if it can |
+//! | `stamp=1` | every event tells its number and when it was made (µs since 1970): `"sim":{"seq":0,"at":…}` |
 //! | `fault=stall@N` | after N token events nothing is sent any more |
 //! | `fault=cut@N` | after N token events the connection is cut |
 //! | `fault=end@N` | after N token events the body ends, without finish or `[DONE]` |
@@ -40,7 +42,7 @@
 //! # #[tokio::main(flavor = "current_thread")] async fn main() {
 //! let simulator = Simulator::new(Settings::default());
 //! let request = r#"{"model":"sim:echo=1,tps=0,ttft=0s","messages":[{"role":"user","content":"Hello"}]}"#;
-//! let reply = simulator.handle(&http::Method::POST, "/v1/chat/completions", request.into()).await;
+//! let reply = simulator.handle(&http::Method::POST, "/v1/chat/completions", "", request.into()).await;
 //! let body = reply.body.try_collect::<Vec<_>>().await.unwrap().concat();
 //! assert!(String::from_utf8(body).unwrap().contains(r#""content":"Hello""#));
 //! # }

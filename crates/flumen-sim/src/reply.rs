@@ -36,6 +36,14 @@ impl Reply {
         Self::new(status, "application/json", ReplyBody::whole(body.into()))
     }
 
+    pub(crate) fn html(page: &'static str) -> Self {
+        Self::new(
+            StatusCode::OK,
+            "text/html; charset=utf-8",
+            ReplyBody::whole(Bytes::from_static(page.as_bytes())),
+        )
+    }
+
     /// Counts the request as answered.
     pub(crate) fn completing(self, mut ticket: Ticket) -> Self {
         ticket.complete();

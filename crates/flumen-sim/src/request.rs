@@ -10,6 +10,7 @@ use crate::{error::ApiError, hash::Hash, pieces, text::Language};
 #[serde(default)]
 pub(crate) struct Request {
     pub(crate) model: Option<String>,
+    pub(crate) user: Option<String>,
     pub(crate) messages: Option<Vec<Message>>,
     pub(crate) prompt: Option<Input>,
     pub(crate) stream: Option<bool>,

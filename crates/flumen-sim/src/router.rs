@@ -7,7 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use http::{Method, Uri, header};
+use http::{HeaderMap, Method, Uri, header};
 
 use crate::{Reply, Simulator, error::ApiError};
 
@@ -15,8 +15,8 @@ use crate::{Reply, Simulator, error::ApiError};
 const LARGEST_BODY: usize = 16 << 20;
 
 impl Simulator {
-    /// The simulator as a service: the API under `/v1` and without it, and its [`Stats`](crate::Stats) as JSON at
-    /// `GET /sim/stats`. Bodies of requests may have up to 16 MiB.
+    /// The simulator as a service: the API under `/v1` and without it, directives in the header
+    /// `flumen-sim` too, and what it does as a page at `GET /sim` and as JSON at `/sim/stats` and `/sim/aborts`. Bodies of requests may have up to 16 MiB.
     pub fn router(self) -> Router {
         Router::new().fallback(serve).layer(DefaultBodyLimit::max(LARGEST_BODY)).with_state(self)
     }
@@ -26,10 +26,15 @@ async fn serve(
     State(simulator): State<Simulator>,
     method: Method,
     uri: Uri,
+    headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Reply {
     match body {
-        Ok(body) => simulator.handle(&method, uri.path(), body).await,
+        Ok(body) => {
+            let directives =
+                headers.get("flumen-sim").and_then(|value| value.to_str().ok()).unwrap_or_default();
+            simulator.handle(&method, uri.path(), directives, body).await
+        }
         Err(rejection) => ApiError::new(rejection.status(), "invalid_body", rejection.body_text()).into(),
     }
 }

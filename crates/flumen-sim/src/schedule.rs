@@ -19,7 +19,8 @@ pub(crate) struct Schedule {
 impl Schedule {
     /// The schedule of a request that came at `started` and whose header may go now.
     pub(crate) fn new(plan: &Plan, started: Instant, seed: u64) -> Self {
-        let interval = if plan.rate > 0.0 { f64::from(plan.chunk) / plan.rate } else { 0.0 };
+        let by_rate = if plan.rate > 0.0 { f64::from(plan.chunk) / plan.rate } else { 0.0 };
+        let interval = plan.interval.map_or(by_rate, |interval| interval.as_secs_f64());
         Self { first: (started + plan.first_token).max(Instant::now()), interval, jitter: plan.jitter, seed }
     }
 
@@ -44,7 +45,7 @@ mod tests {
     async fn gaps_vary_by_the_jitter_and_do_not_drift() {
         let settings = Settings { tokens_per_second: 100.0, jitter: 0.5, ..Settings::default() };
         let start = Instant::now();
-        let schedule = Schedule::new(&Plan::new(&settings, "sim").unwrap(), start, 3);
+        let schedule = Schedule::new(&Plan::new(&settings, "sim", "").unwrap(), start, 3);
         assert_eq!(schedule.due(0) - start, Duration::from_millis(200));
         let gaps = (0..1000).map(|event| (schedule.due(event + 1) - schedule.due(event)).as_secs_f64());
         assert!(gaps.clone().all(|gap| (0.005..=0.015).contains(&gap)));

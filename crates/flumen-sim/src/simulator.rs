@@ -40,6 +40,8 @@ enum Endpoint<'a> {
     Models,
     Model(&'a str),
     Stats,
+    Aborts,
+    Control,
 }
 
 impl<'a> Endpoint<'a> {
@@ -51,7 +53,9 @@ impl<'a> Endpoint<'a> {
             "/completions" => Self::Completions,
             "/embeddings" => Self::Embeddings,
             "/models" => Self::Models,
+            "/sim" => Self::Control,
             "/sim/stats" => Self::Stats,
+            "/sim/aborts" => Self::Aborts,
             _ => Self::Model(path.strip_prefix("/models/").filter(|id| !id.is_empty())?),
         })
     }
@@ -59,7 +63,7 @@ impl<'a> Endpoint<'a> {
     fn method(&self) -> Method {
         match self {
             Self::Chat | Self::Completions | Self::Embeddings => Method::POST,
-            Self::Models | Self::Model(_) | Self::Stats => Method::GET,
+            Self::Models | Self::Model(_) | Self::Stats | Self::Aborts | Self::Control => Method::GET,
         }
     }
 }
@@ -78,14 +82,16 @@ impl Simulator {
 
     /// Answers one request. Errors are replies too, in OpenAI's form.
     ///
-    /// The path may have a query, which is ignored, and may lack its `/v1`. The future completes when the reply's
+    /// The path may have a query, which is ignored, and may lack its `/v1`. The directives count as if they stood in
+    /// the model's name, after its own. The future completes when the reply's
     /// header is due, which for an answer that is not streamed is after the last token; dropping it stops generating.
     /// Needs a tokio runtime with time.
-    pub async fn handle(&self, method: &Method, path: &str, body: Bytes) -> Reply {
+    pub async fn handle(&self, method: &Method, path: &str, directives: &str, body: Bytes) -> Reply {
         let started = Instant::now();
         let endpoint = Endpoint::at(path);
-        if matches!(endpoint, Some(Endpoint::Stats)) && method == Method::GET {
-            return Reply::json(StatusCode::OK, json!(self.stats()).to_string());
+        if let Some(reply) = endpoint.as_ref().filter(|_| method == Method::GET).and_then(|at| self.watch(at))
+        {
+            return reply;
         }
         let ticket = Ticket::new(self.shared.counters.clone());
         let Some(endpoint) = endpoint else {
@@ -103,27 +109,48 @@ impl Simulator {
             return reply.completing(ticket);
         }
         // Boxed, so that callers do not carry the state of an answer around on their stacks.
-        Box::pin(self.answer(endpoint, body, started, ticket)).await
+        Box::pin(self.answer(endpoint, directives, body, started, ticket)).await
     }
 
-    async fn answer(&self, endpoint: Endpoint<'_>, body: Bytes, started: Instant, ticket: Ticket) -> Reply {
+    /// What shows the simulator itself, and does not count as a request.
+    fn watch(&self, endpoint: &Endpoint<'_>) -> Option<Reply> {
+        let counters = &self.shared.counters;
+        Some(match endpoint {
+            Endpoint::Control => Reply::html(include_str!("control.html")),
+            Endpoint::Stats => Reply::json(StatusCode::OK, json!(counters.overview()).to_string()),
+            Endpoint::Aborts => Reply::json(StatusCode::OK, json!(counters.aborts()).to_string()),
+            _ => return None,
+        })
+    }
+
+    async fn answer(
+        &self,
+        endpoint: Endpoint<'_>,
+        directives: &str,
+        body: Bytes,
+        started: Instant,
+        mut ticket: Ticket,
+    ) -> Reply {
         let settings = &self.shared.settings;
         let result = match endpoint {
             Endpoint::Models => Ok(models::list(&settings.models)),
             Endpoint::Model(id) => models::one(&settings.models, id),
-            Endpoint::Stats => Ok(Reply::json(StatusCode::OK, json!(self.stats()).to_string())),
-            Endpoint::Embeddings => self.embed(&body, started).await,
+            Endpoint::Stats | Endpoint::Aborts | Endpoint::Control => {
+                Err(ApiError::fault(StatusCode::NOT_FOUND))
+            }
+            Endpoint::Embeddings => self.embed(&body, directives, started).await,
             Endpoint::Chat | Endpoint::Completions => {
                 let mut request = match request::parse::<request::Request>(&body) {
                     Ok(request) => request,
                     Err(error) => return Reply::from(error).completing(ticket),
                 };
                 drop(body);
+                ticket.begin(request.model.as_deref().unwrap_or_default(), request.user.as_deref());
                 let order = if matches!(endpoint, Endpoint::Chat) {
-                    chat::order(settings, &request, started)
+                    chat::order(settings, &request, directives, started)
                 } else {
                     let prompts = request.prompt.take().map(request::Input::into_texts).unwrap_or_default();
-                    completions::order(settings, &request, &prompts, started)
+                    completions::order(settings, &request, &prompts, directives, started)
                 };
                 match order {
                     Ok(order) => match before(&order.plan, started).await {
@@ -138,9 +165,10 @@ impl Simulator {
     }
 
     /// Embeddings know the directives `header` and `fault=status`; the others have no meaning there.
-    async fn embed(&self, body: &[u8], started: Instant) -> Result<Reply, ApiError> {
+    async fn embed(&self, body: &[u8], directives: &str, started: Instant) -> Result<Reply, ApiError> {
         let request = request::parse::<embeddings::Request>(body)?;
-        let plan = Plan::new(&self.shared.settings, request.model.as_deref().unwrap_or_default())?;
+        let plan =
+            Plan::new(&self.shared.settings, request.model.as_deref().unwrap_or_default(), directives)?;
         before(&plan, started).await?;
         embeddings::reply(request).await
     }

@@ -108,7 +108,9 @@ impl Events {
                 break;
             }
         }
-        self.generation.ticket.generated(self.generation.answer.tokens() - tokens);
+        let Generation { ticket, schedule, answer, .. } = &self.generation;
+        ticket.generated(answer.tokens() - tokens);
+        ticket.progress(self.count, schedule.due(self.count).max(now));
     }
 
     fn fault(&self) -> Option<Breakage> {
@@ -117,7 +119,11 @@ impl Events {
 
     async fn strike(&mut self, breakage: Breakage) -> Option<Result<Bytes, Cut>> {
         match breakage {
-            Breakage::Stall => pending().await,
+            Breakage::Stall => {
+                self.generation.ticket.stall();
+                pending::<()>().await;
+                return None;
+            }
             Breakage::Cut => {
                 sleep(GRACE).await;
                 self.finish();
@@ -159,7 +165,7 @@ impl Events {
 
     fn put_event(&mut self) {
         self.generation.answer.next_event(&mut self.text);
-        self.generation.frames.put(&mut self.buffer, &self.text);
+        self.generation.frames.put(&mut self.buffer, self.count, &self.text);
         self.count += 1;
     }
 

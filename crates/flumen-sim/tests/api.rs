@@ -114,7 +114,7 @@ async fn embeddings_are_unit_vectors() {
 async fn models_are_listed() {
     let simulator =
         Simulator::new(Settings { models: vec!["a".into(), "b/c".into()], ..Settings::default() });
-    let get = async |path: &str| whole(simulator.handle(&Method::GET, path, "".into()).await).await;
+    let get = async |path: &str| whole(simulator.handle(&Method::GET, path, "", "".into()).await).await;
     let (_, list) = get("/v1/models").await;
     assert_eq!((&list["object"], &list["data"][1]["id"]), (&json!("list"), &json!("b/c")));
     assert_eq!(get("/models/b/c").await.1["id"], "b/c");
@@ -126,7 +126,7 @@ async fn models_are_listed() {
 async fn errors_have_openai_form() {
     let simulator = simulator();
     let error = async |method: Method, path: &str, body: &str| {
-        let (status, body) = whole(simulator.handle(&method, path, body.to_owned().into()).await).await;
+        let (status, body) = whole(simulator.handle(&method, path, "", body.to_owned().into()).await).await;
         assert!(body["error"]["message"].is_string() && body["error"]["type"] == "invalid_request_error");
         (status.as_u16(), body["error"]["param"].as_str().map(str::to_owned))
     };
@@ -171,9 +171,34 @@ async fn the_router_serves_it_all() {
     let response = send(Method::POST, CHAT, vec![b' '; (16 << 20) + 1]).await;
     assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
     drop(send(Method::POST, CHAT, request("sim", true)).await);
-    let response = send(Method::GET, "/sim/stats", Vec::new()).await;
-    let stats: Value =
-        serde_json::from_slice(&response.into_body().collect().await.unwrap().to_bytes()).unwrap();
-    assert_eq!(stats, json!({"requests": 4, "active": 0, "completed": 3, "aborted": 1, "tokens": 12}));
-    assert_eq!(json!(simulator.stats()), stats);
+    let get = async |path: &str| {
+        let response = send(Method::GET, path, Vec::new()).await;
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        serde_json::from_slice::<Value>(&body).unwrap()
+    };
+    let stats = get("/sim/stats").await;
+    for (name, value) in json!(simulator.stats()).as_object().unwrap() {
+        assert_eq!(&stats[name], value, "{name}");
+    }
+    let counts = ["requests", "active", "completed", "aborted", "tokens", "stalled", "held_up"];
+    assert_eq!(counts.map(|name| stats[name].as_u64().unwrap()), [4, 0, 3, 1, 12, 0, 0]);
+    assert_eq!(stats["streams"], json!([]));
+    let aborts = get("/sim/aborts").await;
+    assert_eq!((&aborts[0]["model"], aborts.as_array().unwrap().len()), (&json!("sim"), 1));
+    let page = send(Method::GET, "/sim", Vec::new()).await;
+    assert_eq!(page.headers()[header::CONTENT_TYPE], "text/html; charset=utf-8");
+}
+
+#[tokio::test(start_paused = true)]
+async fn directives_come_in_a_header_too() {
+    let request = http::Request::post(CHAT)
+        .header("flumen-sim", "tokens=3, stamp=1")
+        .body(Body::from(support::request("sim:tokens=9", true).to_string()))
+        .unwrap();
+    let response = simulator().router().oneshot(request).await.unwrap();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    let body = String::from_utf8(body.to_vec()).unwrap();
+    let stamps: Vec<_> =
+        body.match_indices(r#""sim":{"seq":"#).map(|(at, mark)| &body[at + mark.len()..][..1]).collect();
+    assert_eq!(stamps, ["0", "1", "2"]);
 }

@@ -20,7 +20,7 @@ impl Sim {
 
     pub(super) async fn send(&self, call: Call) -> Result<Response, Error> {
         let (started, size) = (Instant::now(), call.body.len());
-        let reply = self.simulator.handle(&Method::POST, call.path, call.body).await;
+        let reply = self.simulator.handle(&Method::POST, call.path, "", call.body).await;
         let pieces = reply.body.map(|piece| {
             piece.map_err(|_| Error::new(ErrorKind::Broken, "the simulator cut the connection"))
         });

@@ -15,7 +15,7 @@ pub(crate) fn simulator() -> Simulator {
 }
 
 pub(crate) async fn post(simulator: &Simulator, path: &str, body: &Value) -> Reply {
-    simulator.handle(&Method::POST, path, body.to_string().into()).await
+    simulator.handle(&Method::POST, path, "", body.to_string().into()).await
 }
 
 /// A streamed chat with this model.
