@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+mod bench;
 mod check;
 mod open_files;
 mod serve;
@@ -34,6 +35,8 @@ enum Command {
     Check(check::Arguments),
     /// Serves the model simulator alone, as an OpenAI-compatible server
     Sim(sim::Arguments),
+    /// Measures a server that streams tokens
+    Bench(Box<bench::Arguments>),
     /// Prints the version
     Version,
     /// Prints a completion script for a shell
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Sim(arguments) => sim::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Version => {
             println!("flumen {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS

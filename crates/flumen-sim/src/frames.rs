@@ -118,20 +118,20 @@ impl Frames {
         buffer.reserve(self.before.len() + text.len() + self.after.len() + 16);
         buffer.put_slice(self.before.as_bytes());
         put_quoted(buffer, text);
-        if !self.stamp {
+        if self.stamp {
+            buffer.put_slice(stamped(&self.after, number).as_bytes());
+        } else {
             buffer.put_slice(self.after.as_bytes());
-            return;
         }
-        let object = self.after.strip_suffix(EVENT_END).unwrap_or_default();
-        buffer.put_slice(object.as_bytes());
-        let stamp = format!(r#","sim":{{"seq":{number},"at":{}}}{EVENT_END}"#, wall_clock());
-        buffer.put_slice(stamp.as_bytes());
     }
 
-    /// The last event, the usage if it was asked for, and the end mark.
-    pub(crate) fn closing(&self, finish_reason: &str, tokens: u64) -> String {
+    /// The last event, of this number, the usage if it was asked for, and the end mark.
+    pub(crate) fn closing(&self, number: u64, finish_reason: &str, tokens: u64) -> String {
         let empty = if self.shape == Shape::Text { r#""""# } else { "{}" };
         let mut events = self.event(&self.choice(empty, &quoted(finish_reason)));
+        if self.stamp {
+            events = stamped(&events, number);
+        }
         if self.include_usage {
             events += &format!("data: {}\"choices\":[],\"usage\":{}}}\n\n", self.part, self.usage(tokens));
         }
@@ -171,6 +171,12 @@ impl Frames {
         let (prompt, total) = (self.prompt_tokens, self.prompt_tokens + tokens);
         format!(r#"{{"prompt_tokens":{prompt},"completion_tokens":{tokens},"total_tokens":{total}}}"#)
     }
+}
+
+/// An event, or the end of one, that tells its number and when it was made.
+fn stamped(event: &str, number: u64) -> String {
+    let object = event.strip_suffix(EVENT_END).unwrap_or_default();
+    format!(r#"{object},"sim":{{"seq":{number},"at":{}}}{EVENT_END}"#, wall_clock())
 }
 
 /// A text as a JSON string.

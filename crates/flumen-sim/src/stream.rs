@@ -171,7 +171,7 @@ impl Events {
 
     fn closing(&self) -> String {
         let Generation { answer, frames, .. } = &self.generation;
-        frames.closing(answer.finish_reason(frames.shape().finish_reason()), answer.tokens())
+        frames.closing(self.count, answer.finish_reason(frames.shape().finish_reason()), answer.tokens())
     }
 
     fn finish(&mut self) {
