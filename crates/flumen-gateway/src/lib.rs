@@ -3,6 +3,7 @@
 //! [`Gateway`] is the whole. Inside, `routes` is the public surface; `generate` is what happens to a request that asks a
 //! model; `relay` moves the tokens of the answer into the stream's log and `respond` moves them on to the client.
 
+mod burst;
 pub mod config;
 mod core;
 mod error;

@@ -8,12 +8,13 @@ use std::{
     time::Duration,
 };
 
-use flumen_stream::{Cause, Deadlines, End, Event, Expired, Writer, codec::sse::Decoder, deadline::Watchdog};
+use flumen_stream::{Cause, Deadlines, End, Expired, Writer, codec::sse::Decoder, deadline::Watchdog};
 use flumen_wire::{client::Body, listen::Shutdown};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::{
+    burst::{Burst, Gather},
     error::upstream_end,
     observe::{Record, metrics::RouteMetrics},
     provider::openai::{self, Look, Usage},
@@ -22,7 +23,7 @@ use crate::{
 /// One stream on its way from the upstream into the log. It runs as a task of its own, on the core of its client.
 pub(crate) struct Relay {
     body: Body,
-    log: Writer<Event>,
+    log: Writer<Burst>,
     decoder: Decoder,
     dog: Watchdog,
     aborted: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -72,7 +73,7 @@ impl Relay {
     /// A relay from a response body into a log.
     pub(crate) fn new(
         body: Body,
-        log: Writer<Event>,
+        log: Writer<Burst>,
         rules: Rules,
         record: Arc<Record>,
         metrics: RouteMetrics,
@@ -128,8 +129,8 @@ impl Relay {
             };
             let piece = piece.map_err(|error| Stop::End(upstream_end(&error)))?;
             self.metrics.bytes_in.inc_by(piece.len() as u64);
-            self.decoder.push(piece);
-            let stop = self.take_events(&mut batch);
+            self.decoder.push(piece.clone());
+            let stop = self.take_events(&mut Gather::new(piece, &mut batch));
             self.arrived(&batch)?;
             self.log.push(batch.drain(..));
             stop?;
@@ -138,7 +139,13 @@ impl Relay {
     }
 
     /// Takes every whole event out of what was received.
-    fn take_events(&mut self, batch: &mut Vec<Event>) -> Result<(), Stop> {
+    fn take_events(&mut self, gather: &mut Gather<'_>) -> Result<(), Stop> {
+        let stop = self.look_at_events(gather);
+        gather.finish();
+        stop
+    }
+
+    fn look_at_events(&mut self, gather: &mut Gather<'_>) -> Result<(), Stop> {
         while let Some(event) = self.decoder.next() {
             let event = event.map_err(|error| {
                 Stop::End(
@@ -147,6 +154,9 @@ impl Relay {
             })?;
             if !event.has_data() {
                 continue;
+            }
+            if self.seen.first_token.is_none() && openai::is_token(&event) {
+                self.seen.first_token = Some(self.record.started().elapsed());
             }
             match openai::look(&event) {
                 Look::Part => {}
@@ -158,34 +168,32 @@ impl Relay {
                 }
                 Look::PartAndUsage(usage) => self.seen.usage = Some(usage),
                 Look::Error => {
-                    batch.push(event);
+                    gather.error(event);
                     return Err(Stop::Told(Cause::UpstreamError));
                 }
                 Look::Done => {
-                    batch.push(event);
+                    gather.keep(event);
                     self.seen.done = true;
                     return Ok(());
                 }
             }
-            batch.push(event);
+            gather.keep(event);
         }
         Ok(())
     }
 
     /// Notes what has arrived together.
-    fn arrived(&mut self, batch: &[Event]) -> Result<(), Stop> {
+    fn arrived(&mut self, batch: &[Burst]) -> Result<(), Stop> {
         if batch.is_empty() {
             return Ok(());
         }
         let now = Instant::now();
-        if self.seen.first_token.is_none() && (self.seen.done || batch.iter().any(openai::is_token)) {
-            self.seen.first_token = Some(now - self.record.started());
-        }
-        let bytes: usize = batch.iter().map(|event| event.wire().len()).sum();
-        if let Some(gap) = self.seen.meter.record(batch.len() as u64, bytes as u64, now) {
+        let events = batch.iter().map(|burst| u64::from(burst.events)).sum();
+        let bytes = batch.iter().map(|burst| burst.wire.len() as u64).sum();
+        if let Some(gap) = self.seen.meter.record(events, bytes, now) {
             self.metrics.gap.observe(gap.as_secs_f64());
         }
-        self.metrics.frames_in.inc_by(batch.len() as u64);
+        self.metrics.frames_in.inc_by(events);
         if self.seen.first_token.is_some() && !self.seen.done {
             self.dog.progress(now).map_err(|expired| Stop::End(timed_out(expired)))?;
         }

@@ -7,7 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::{Bytes, BytesMut};
-use flumen_stream::{Cause, Cursor, End, Event};
+use flumen_stream::{Cause, Cursor, End, codec::sse::Decoder};
 use flumen_wire::{client, transport::Sse};
 use futures_util::{StreamExt, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -16,12 +16,7 @@ use http_body_util::StreamBody;
 use prometheus_client::metrics::counter::Counter;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::{
-    error::Failure,
-    observe::Record,
-    provider::openai::{self, Look},
-    relay::timed_out,
-};
+use crate::{burst::Burst, error::Failure, observe::Record, provider::openai, relay::timed_out};
 
 /// Headers of an upstream's answer that mean something to its client.
 const PASSED: [&str; 5] =
@@ -30,7 +25,7 @@ const PASSED: [&str; 5] =
 /// A stream's response. It waits for the first event, so that whatever goes wrong before it is still a real status
 /// that clients retry; if that takes longer than a heartbeat, the response begins anyway and is kept alive.
 pub(crate) async fn streamed(
-    mut cursor: Cursor<Event>,
+    mut cursor: Cursor<Burst>,
     upstream: &HeaderMap,
     heartbeat: Duration,
     record: Arc<Record>,
@@ -40,18 +35,18 @@ pub(crate) async fn streamed(
         Err(_) => None,
         Ok(None) => return Err(End::new(Cause::UpstreamTruncated, "the upstream sent no event").into()),
         Ok(Some(Err(end))) => return Err(end.into()),
-        Ok(Some(Ok(event))) if openai::look(&event) == Look::Error => return Ok(refused(&event, &record)),
-        Ok(Some(Ok(event))) => Some(event),
+        Ok(Some(Ok(burst))) if burst.error => return Ok(refused(burst, &record)),
+        Ok(Some(Ok(burst))) => Some(burst),
     };
     let rest = cursor.map(move |item| match item {
-        Ok(event) => event,
+        Ok(burst) => burst,
         Err(end) => {
             record.ended(end.cause, Some(end.code));
-            openai::error_event(&end)
+            openai::error_event(&end).into()
         }
     });
-    let events = stream::iter(first).chain(rest).inspect(move |_| {
-        frames_out.inc();
+    let events = stream::iter(first).chain(rest).inspect(move |burst| {
+        frames_out.inc_by(u64::from(burst.events));
     });
     let mut response = Sse::new(events).heartbeat(heartbeat).into_response();
     pass(upstream, response.headers_mut());
@@ -59,9 +54,12 @@ pub(crate) async fn streamed(
 }
 
 /// A stream whose first event is an error never began: its error object is the answer.
-fn refused(event: &Event, record: &Record) -> Response {
+fn refused(burst: Burst, record: &Record) -> Response {
     record.ended(Cause::UpstreamError, None);
-    json(StatusCode::BAD_GATEWAY, Bytes::copy_from_slice(&event.payload()))
+    let mut decoder = Decoder::new(burst.wire.len());
+    decoder.push(burst.wire);
+    let payload = decoder.next().and_then(Result::ok).map(|event| Bytes::copy_from_slice(&event.payload()));
+    json(StatusCode::BAD_GATEWAY, payload.unwrap_or_default())
 }
 
 fn json(status: StatusCode, body: Bytes) -> Response {

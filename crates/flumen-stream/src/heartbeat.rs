@@ -22,6 +22,8 @@ pin_project! {
         every: Duration,
         beat: S::Item,
         last: Instant,
+        // Frames have come since `last`. The clock is read when they stop, not for each of them.
+        flowing: bool,
         timer: Pin<Box<Sleep>>,
         done: bool,
     }
@@ -31,7 +33,15 @@ impl<S: Stream> Heartbeat<S> {
     pub(crate) fn new(stream: S, every: Duration, beat: S::Item) -> Self {
         // A zero interval would beat without end.
         let every = every.max(Duration::from_millis(1));
-        Self { stream, every, beat, last: Instant::now(), timer: Box::pin(sleep(every)), done: false }
+        Self {
+            stream,
+            every,
+            beat,
+            last: Instant::now(),
+            flowing: false,
+            timer: Box::pin(sleep(every)),
+            done: false,
+        }
     }
 }
 
@@ -44,9 +54,12 @@ impl<S: Stream<Item: Clone>> Stream for Heartbeat<S> {
             return Poll::Ready(None);
         }
         if let Poll::Ready(item) = this.stream.poll_next(cx) {
-            *this.last = Instant::now();
+            *this.flowing = true;
             *this.done = item.is_none();
             return Poll::Ready(item);
+        }
+        if std::mem::take(this.flowing) {
+            *this.last = Instant::now();
         }
         loop {
             ready!(this.timer.as_mut().poll(cx));

@@ -15,18 +15,19 @@ use std::{
     convert::Infallible,
     io,
     net::{IpAddr, SocketAddr},
-    pin::pin,
+    pin::{Pin, pin},
     sync::Arc,
     time::Duration,
 };
 
 use axum::{Router, body::Body};
-use http::Request;
-use hyper::{body::Incoming, service::service_fn};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto,
+use http::{Request, Version};
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
 };
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use socket2::{Domain, SockRef, Socket, Type};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -45,7 +46,7 @@ pub use connection::Connection;
 pub use gate::{Gate, Pass};
 pub use shutdown::Shutdown;
 
-use connection::{Metered, Watched};
+use connection::{Ended, Metered, Watched};
 use tracked::Tracked;
 
 use crate::tls::ServerTls;
@@ -211,21 +212,66 @@ async fn serve_connection(
     tls: Option<TlsAcceptor>,
     shutdown: Shutdown,
 ) {
-    match tls {
-        None => drive(stream, peer, router, limits, shutdown).await,
-        Some(tls) => match timeout(limits.tls_handshake, tls.accept(stream)).await {
-            Ok(Ok(stream)) => drive(stream, peer, router, limits, shutdown).await,
-            Ok(Err(error)) => tracing::debug!(%peer, %error, "a TLS handshake failed"),
-            Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
-        },
+    // An idle stream keeps its connection's future alive: only the common one may be inline in the task.
+    let Some(tls) = tls else {
+        let state = Arc::new(Connection::new(peer, &limits));
+        return match is_http1(&stream, &limits, &shutdown).await {
+            Some(true) => drive(stream, state, router, limits, shutdown, Version::HTTP_11).await,
+            Some(false) => Box::pin(drive(stream, state, router, limits, shutdown, Version::HTTP_2)).await,
+            None => {}
+        };
+    };
+    let handshake = timeout(limits.tls_handshake, Box::pin(tls.accept(stream)));
+    match handshake.await {
+        Ok(Ok(stream)) => {
+            let version = match stream.get_ref().1.alpn_protocol() {
+                Some(b"h2") => Version::HTTP_2,
+                _ => Version::HTTP_11,
+            };
+            let state = Arc::new(Connection::new(peer, &limits));
+            Box::pin(drive(stream, state, router, limits, shutdown, version)).await;
+        }
+        Ok(Err(error)) => tracing::debug!(%peer, %error, "a TLS handshake failed"),
+        Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
     }
 }
 
-async fn drive<I>(io: I, peer: SocketAddr, router: Router, limits: Arc<Limits>, shutdown: Shutdown)
-where
+/// How HTTP/2 begins where nothing was agreed on (RFC 9113, section 3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Whether a client begins as HTTP/1.1 does. `None` when it says nothing in time, or the server stops meanwhile.
+///
+/// What it says stays in the socket: the parser's buffer then needs no more than one allocation.
+async fn is_http1(stream: &TcpStream, limits: &Limits, shutdown: &Shutdown) -> Option<bool> {
+    let mut begun = [0; PREFACE.len()];
+    let peek = async {
+        loop {
+            match stream.peek(&mut begun).await {
+                Ok(0) | Err(_) => return None,
+                Ok(seen) if begun[..seen] != PREFACE[..seen] => return Some(true),
+                Ok(seen) if seen == PREFACE.len() => return Some(false),
+                // What is there already makes the socket readable, so the rest can only be asked for.
+                Ok(_) => sleep(Duration::from_millis(5)).await,
+            }
+        }
+    };
+    tokio::select! {
+        begins = timeout(limits.request_header, peek) => begins.ok().flatten(),
+        () = shutdown.draining() => None,
+    }
+}
+
+async fn drive<I>(
+    io: I,
+    state: Arc<Connection>,
+    router: Router,
+    limits: Arc<Limits>,
+    shutdown: Shutdown,
+    version: Version,
+) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let state = Arc::new(Connection::new(peer, &limits));
+    let peer = state.peer();
     let io = TokioIo::new(Metered::new(io, Arc::clone(&state)));
     let service = service_fn({
         let state = Arc::clone(&state);
@@ -239,32 +285,50 @@ where
             }
         }
     });
-    let builder = builder(&limits);
-    let connection = builder.serve_connection(io, service);
-    let mut connection = pin!(Watched::new(connection, state));
-    let ended = tokio::select! {
-        biased;
-        ended = connection.as_mut() => ended,
-        () = shutdown.draining() => {
-            connection.as_mut().connection().graceful_shutdown();
-            connection.await
-        }
+    let ended = if version == Version::HTTP_2 {
+        let connection = http2(&limits).serve_connection(io, service);
+        let stop = |connection: Pin<&mut http2::Connection<_, _, _>>| connection.graceful_shutdown();
+        Box::pin(until_drained(Watched::new(connection, state), shutdown, stop)).await
+    } else {
+        let connection = http1(&limits).serve_connection(io, service);
+        let stop = |connection: Pin<&mut http1::Connection<_, _>>| connection.graceful_shutdown();
+        until_drained(Watched::new(connection, state), shutdown, stop).await
     };
     if let Err(reason) = ended {
         tracing::debug!(%peer, %reason, "a connection ended");
     }
 }
 
-fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    // Time limits of HTTP/1.1 are those of `Watched`, which cover HTTP/2 and the time before the first byte as well.
+/// Runs a connection to its end; when the drain begins, only as far as what it is answering.
+async fn until_drained<C>(
+    connection: Watched<C>,
+    shutdown: Shutdown,
+    stop: impl FnOnce(Pin<&mut C>),
+) -> Result<(), Ended>
+where
+    Watched<C>: Future<Output = Result<(), Ended>>,
+{
+    let mut connection = pin!(connection);
+    tokio::select! {
+        biased;
+        ended = connection.as_mut() => ended,
+        () = shutdown.draining() => {
+            stop(connection.as_mut().connection());
+            connection.await
+        }
+    }
+}
+
+fn http1(limits: &Limits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    // Time limits are those of `Watched`, which cover HTTP/2 and the time before the first byte as well.
+    builder.timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(limits.header_size.max(8192));
     builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(None)
-        .max_buf_size(limits.header_size.max(8192));
+}
+
+fn http2(limits: &Limits) -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
-        .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.http2_streams)
         .max_pending_accept_reset_streams(limits.http2_resets)

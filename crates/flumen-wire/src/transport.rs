@@ -26,7 +26,7 @@ mod sse;
 
 pub use chunked::Chunked;
 pub use ndjson::Ndjson;
-pub use sse::{IntoEvent, Sse};
+pub use sse::{IntoEvents, Sse};
 
 /// One write takes about this many bytes of what is ready.
 const BATCH: usize = 16 * 1024;

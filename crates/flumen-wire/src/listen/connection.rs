@@ -13,7 +13,6 @@ use std::{
 };
 
 use http::Version;
-use hyper_util::server::conn::auto;
 use pin_project_lite::pin_project;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -194,22 +193,17 @@ impl<C> Watched<C> {
     }
 }
 
-impl<I, S, B> Future for Watched<auto::Connection<'_, I, S, hyper_util::rt::TokioExecutor>>
+impl<C, E> Future for Watched<C>
 where
-    S: hyper::service::Service<http::Request<hyper::body::Incoming>, Response = http::Response<B>>,
-    S::Future: Send + 'static,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    B: http_body::Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    I: hyper::rt::Read + hyper::rt::Write + Unpin + 'static,
+    C: Future<Output = Result<(), E>>,
+    E: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     type Output = Result<(), Ended>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         if let Poll::Ready(ended) = this.connection.poll(cx) {
-            return Poll::Ready(ended.map_err(Ended::Error));
+            return Poll::Ready(ended.map_err(|error| Ended::Error(error.into())));
         }
         let resets = this.state.resets.load(Relaxed);
         if this.state.http2.load(Relaxed) && resets > this.state.max_resets {
@@ -227,6 +221,19 @@ where
             }
         }
     }
+}
+
+/// Copying so few bytes together costs less than the kernel's work on a list of slices.
+const GATHERED: usize = 1024;
+
+/// The slices in one, if they are small.
+fn gather<'a>(slices: &[io::IoSlice<'_>], into: &'a mut [u8; GATHERED]) -> Option<&'a [u8]> {
+    let mut length = 0;
+    for slice in slices {
+        into.get_mut(length..length + slice.len())?.copy_from_slice(slice);
+        length += slice.len();
+    }
+    Some(&into[..length])
 }
 
 /// A socket that tells its connection when bytes come and when the peer takes none.
@@ -275,7 +282,12 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Metered<I> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let outcome = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        let mut gathered = [0; GATHERED];
+        let io = Pin::new(&mut self.io);
+        let outcome = match gather(bufs, &mut gathered) {
+            Some(bytes) => io.poll_write(cx, bytes),
+            None => io.poll_write_vectored(cx, bufs),
+        };
         self.note(outcome)
     }
 

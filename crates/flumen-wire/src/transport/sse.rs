@@ -1,6 +1,7 @@
 use std::{fmt, time::Duration};
 
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use flumen_stream::{Event, StreamTools};
 use futures_util::{Stream, StreamExt};
 
@@ -8,7 +9,7 @@ use super::{Batched, streaming};
 
 /// A stream as `text/event-stream`, with a heartbeat.
 ///
-/// Items are anything that makes an [`Event`]. An item `Err` becomes an event of type `error` that carries its text,
+/// Items are anything that makes events ([`IntoEvents`]). An item `Err` becomes an event of type `error` that carries its text,
 /// and ends the stream.
 ///
 /// ```
@@ -39,42 +40,42 @@ impl<S> Sse<S> {
 }
 
 /// What can be an item of [`Sse`].
-pub trait IntoEvent {
-    /// The event, and whether the stream goes on after it.
-    fn into_event(self) -> (Event, bool);
+pub trait IntoEvents {
+    /// One or more whole events as they stand on the wire, and whether the stream goes on after them.
+    fn into_events(self) -> (Bytes, bool);
 }
 
-impl IntoEvent for Event {
-    fn into_event(self) -> (Event, bool) {
-        (self, true)
+impl IntoEvents for Event {
+    fn into_events(self) -> (Bytes, bool) {
+        (self.into_wire(), true)
     }
 }
 
-impl IntoEvent for String {
-    fn into_event(self) -> (Event, bool) {
-        (self.into(), true)
+impl IntoEvents for String {
+    fn into_events(self) -> (Bytes, bool) {
+        Event::from(self).into_events()
     }
 }
 
-impl IntoEvent for &str {
-    fn into_event(self) -> (Event, bool) {
-        (self.into(), true)
+impl IntoEvents for &str {
+    fn into_events(self) -> (Bytes, bool) {
+        Event::from(self).into_events()
     }
 }
 
-impl IntoEvent for char {
-    fn into_event(self) -> (Event, bool) {
-        (self.into(), true)
+impl IntoEvents for char {
+    fn into_events(self) -> (Bytes, bool) {
+        Event::from(self).into_events()
     }
 }
 
-impl<T: IntoEvent, E: fmt::Display> IntoEvent for Result<T, E> {
-    fn into_event(self) -> (Event, bool) {
+impl<T: IntoEvents, E: fmt::Display> IntoEvents for Result<T, E> {
+    fn into_events(self) -> (Bytes, bool) {
         match self {
-            Ok(item) => item.into_event(),
+            Ok(item) => item.into_events(),
             Err(error) => {
                 let event = Event::builder().name("error").data(error.to_string()).build();
-                (event.unwrap_or_else(|_| Event::data("error")), false)
+                (event.unwrap_or_else(|_| Event::data("error")).into_wire(), false)
             }
         }
     }
@@ -82,18 +83,18 @@ impl<T: IntoEvent, E: fmt::Display> IntoEvent for Result<T, E> {
 
 impl<S> IntoResponse for Sse<S>
 where
-    S: Stream<Item: IntoEvent> + Send + 'static,
+    S: Stream<Item: IntoEvents> + Send + 'static,
 {
     fn into_response(self) -> Response {
         let events = self.stream.scan(true, |go_on, item| {
-            let event = go_on.then(|| {
-                let (event, more) = item.into_event();
+            let events = go_on.then(|| {
+                let (events, more) = item.into_events();
                 *go_on = more;
-                event
+                events
             });
-            std::future::ready(event)
+            std::future::ready(events)
         });
-        let wire = events.heartbeat(self.heartbeat, Event::ping()).map(Event::into_wire);
-        streaming("text/event-stream", Batched::new(wire))
+        let events = events.heartbeat(self.heartbeat, Event::ping().into_wire());
+        streaming("text/event-stream", Batched::new(events))
     }
 }
