@@ -13,6 +13,7 @@ mod guard;
 mod health;
 mod models;
 mod observe;
+mod playground;
 mod provider;
 mod relay;
 mod request;

@@ -18,6 +18,7 @@ use crate::{
     generate::{CHAT, COMPLETIONS, EMBEDDINGS, Endpoint, generate},
     health, models,
     observe::observe,
+    playground,
 };
 
 /// The gateway's routes for one core.
@@ -30,6 +31,8 @@ pub(crate) fn routes(core: Arc<Core>) -> Router {
         .route("/v1/embeddings", ask(EMBEDDINGS))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::get))
+        .route("/", get(playground::page))
+        .route("/playground/{name}", get(playground::asset))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics))

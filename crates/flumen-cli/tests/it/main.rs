@@ -4,12 +4,14 @@
 
 mod backpressure;
 mod bad_input;
+mod bench;
 mod configuration;
 mod drain;
 mod errors;
 mod http2;
 mod leaving;
 mod observation;
+mod playground;
 mod relay;
 mod simulator;
 mod support;

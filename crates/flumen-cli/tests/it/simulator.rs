@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::support::{Client, Gateway, chat, command, post, soon};
 
-async fn start(arguments: &[&str]) -> (Child, SocketAddr) {
+pub(crate) async fn start(arguments: &[&str]) -> (Child, SocketAddr) {
     let mut child = command(&[&["sim", "--listen", "127.0.0.1:0"], arguments].concat()).spawn().unwrap();
     let mut line = String::new();
     soon(BufReader::new(child.stderr.take().unwrap()).read_line(&mut line)).await.unwrap();

@@ -1,0 +1,185 @@
+// The playground in a real browser, against the real gateway.
+
+import assert from "node:assert/strict";
+import { after, afterEach, before, beforeEach, test } from "node:test";
+import { chromium } from "playwright-core";
+
+const GATEWAY = new URL(process.env.INTEROP_GATEWAY).origin;
+const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
+
+let browser, page, complaints;
+
+before(async () => { browser = await chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox"] }); });
+after(() => browser.close());
+
+const open = async (options = {}) => {
+  const context = await browser.newContext(options);
+  page = await context.newPage();
+  complaints = [];
+  page.on("console", (message) => { if (message.type() === "error") complaints.push(message.text()); });
+  page.on("pageerror", (error) => complaints.push(String(error)));
+  await page.goto(GATEWAY);
+  await page.waitForFunction(() => document.getElementById("model").value !== "");
+};
+
+beforeEach(() => open());
+afterEach(() => page.context().close());
+
+const ask = async (model, prompt = "Tell me about the river.") => {
+  await page.fill("#model", model);
+  await page.fill("#prompt", prompt);
+  await page.press("#prompt", "Enter");
+};
+const state = (name) => page.waitForFunction((name) => document.getElementById("status").dataset.state === name, name);
+const answer = () => page.textContent("article.model:last-of-type .text");
+const metric = async (name) => {
+  const text = await (await fetch(`${GATEWAY}/metrics`)).text();
+  return [...text.matchAll(new RegExp(`^${name}(?:{[^}]*})? (\\S+)`, "gm"))].reduce((sum, [, value]) => sum + Number(value), 0);
+};
+const eventually = async (what, holds) => {
+  for (let tries = 0; tries < 200; tries++) {
+    if (await holds()) return;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  assert.fail(what);
+};
+
+test("an answer is typed while it comes, and measured", async () => {
+  await page.evaluate(() => {
+    window.lengths = [];
+    new MutationObserver(() => window.lengths.push(document.querySelector("article.model .text")?.textContent.length ?? 0))
+      .observe(document.getElementById("messages"), { childList: true, subtree: true, characterData: true });
+  });
+  await ask("sim:tps=100,tokens=60");
+  await state("streaming");
+  await state("complete");
+  const lengths = new Set(await page.evaluate(() => window.lengths));
+  assert.ok(lengths.size > 10, `the text grew in ${lengths.size} steps`);
+  assert.ok((await answer()).length > 100);
+  assert.equal(await page.textContent("#tokens"), "60");
+  for (const id of ["first", "rate", "events", "time", "gap"]) {
+    assert.match(await page.textContent(`#${id}`), /\d/, id);
+  }
+  assert.match(await page.textContent("#gaps-label"), /p50 \d+ ms, p99 \d+ ms/);
+  assert.deepEqual(complaints, []);
+});
+
+test("the text is that of the events, and the conversation goes on", async () => {
+  const said = "Rivers *flow* – 万物皆流 🌊";
+  await ask("sim:echo=1,split=1", said);
+  await state("complete");
+  assert.equal(await answer(), "Rivers flow – 万物皆流 🌊");
+  const sent = page.waitForRequest("**/v1/chat/completions");
+  await ask("sim:tokens=3", "And then?");
+  const messages = (await sent).postDataJSON().messages;
+  assert.deepEqual(messages.map(({ role }) => role), ["user", "assistant", "user"]);
+  assert.equal(messages[1].content, said);
+});
+
+test("Markdown is shown, and nothing that is said becomes markup", async () => {
+  const said = "# Head\n\n- **one**\n- `two`\n\n```\n<b>code</b>\n```\n\n<img src=x onerror=\"window.hacked=1\"><script>window.hacked=1</script>";
+  await ask("sim:echo=1", said);
+  await state("complete");
+  assert.equal(await page.textContent("article.model h3"), "Head");
+  assert.equal(await page.locator("article.model li strong").count(), 1);
+  assert.equal(await page.textContent("article.model pre"), "<b>code</b>");
+  assert.equal(await page.locator("article img, article script").count(), 0);
+  assert.equal(await page.evaluate(() => window.hacked), undefined);
+});
+
+test("Stop cancels the generation upstream", async () => {
+  const left = await metric("flumen_client_disconnects_total");
+  await ask("sim:tps=20,tokens=endless");
+  await state("streaming");
+  await page.click("#stop");
+  await state("stopped");
+  assert.match(await page.textContent("article.model"), /cancelled at the model/);
+  await eventually("the gateway saw the client leave", async () => (await metric("flumen_client_disconnects_total")) === left + 1);
+});
+
+test("Escape stops while the model is still waited for", async () => {
+  await ask("sim:ttft=1h");
+  await state("waiting");
+  await page.keyboard.press("Escape");
+  await state("stopped");
+});
+
+test("pausing reaches the model, and the page stays alive", async () => {
+  await ask("sim:tps=0,tokens=endless");
+  await state("streaming");
+  await page.click("#pause");
+  await state("paused");
+  await eventually("the gateway holds what is not read", async () => (await metric("flumen_buffered_bytes")) > 16_000);
+  await page.waitForFunction(() => /backpressure: the gateway holds \d+ KiB/.test(document.getElementById("state").textContent));
+  const frames = await metric("flumen_frames_in_total");
+  await eventually("the model waits", async () => {
+    const before = await metric("flumen_frames_in_total");
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    return (await metric("flumen_frames_in_total")) === before;
+  });
+  const events = await page.textContent("#events");
+  await page.click("#pause");
+  await state("streaming");
+  await page.waitForFunction((events) => document.getElementById("events").textContent !== events, events);
+  await eventually("the model goes on", async () => (await metric("flumen_frames_in_total")) > frames);
+  await page.click("#stop");
+  await state("stopped");
+});
+
+test("an error before the first token shows its status and can be tried again", async () => {
+  await ask("sim:fault=status:503");
+  await state("refused");
+  assert.match(await page.textContent(".note.bad"), /503.*Try again/s);
+  await page.fill("#model", "sim:tokens=5");
+  await page.click(".note.bad button");
+  await state("complete");
+  assert.equal(await page.locator("article").count(), 2);
+});
+
+test("an unknown model is named", async () => {
+  await ask("no-such-model");
+  await state("refused");
+  assert.match(await page.textContent(".note.bad"), /404 · model_not_found.*no-such-model/s);
+});
+
+for (const [fault, code] of [["cut@20", "upstream_broken"], ["end@20", "upstream_truncated"], ["stall@20", "idle_timeout"]]) {
+  test(`an error after the first token (${fault}) keeps what came and says so`, async () => {
+    await ask(`sim:fault=${fault}`);
+    await state("broken");
+    assert.match(await page.textContent(".note.bad"), new RegExp(`${code}.*incomplete`, "s"));
+    assert.ok((await answer()).length > 20);
+  });
+}
+
+test("a gateway that is gone is called unreachable", async () => {
+  await page.route("**/v1/chat/completions", (route) => route.abort("connectionrefused"));
+  await ask("sim");
+  await state("unreachable");
+});
+
+test("it fits a phone, in the dark", async () => {
+  await page.context().close();
+  await open({ viewport: { width: 320, height: 640 }, colorScheme: "dark", hasTouch: true });
+  assert.equal(await page.getAttribute("html", "data-theme"), "dark");
+  await ask("sim:lang=mix,tokens=150,tps=0", "wide ".repeat(60));
+  await state("complete");
+  const [scroll, client] = await page.evaluate(() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]);
+  assert.ok(scroll <= client, `${scroll} > ${client}`);
+  assert.ok(await page.locator("#send").isVisible() && await page.locator("#stop").isVisible());
+});
+
+test("the keyboard is enough", async () => {
+  assert.equal(await page.evaluate(() => document.activeElement.id), "prompt");
+  await page.keyboard.type("One");
+  await page.keyboard.press("Shift+Enter");
+  await page.keyboard.type("two");
+  await page.keyboard.press("Enter");
+  await state("complete");
+  assert.equal(await page.textContent("article.user"), "One\ntwo");
+});
+
+test("the theme is remembered", async () => {
+  await page.click("#theme");
+  await page.reload();
+  assert.equal(await page.getAttribute("html", "data-theme"), "dark");
+});
