@@ -29,7 +29,8 @@ pub struct Failure {
 }
 
 impl Failure {
-    pub(crate) fn new(kind: impl Into<String>, message: impl Into<String>) -> Self {
+    /// A failure of this kind.
+    pub fn new(kind: impl Into<String>, message: impl Into<String>) -> Self {
         Self { kind: kind.into(), message: message.into() }
     }
 }
@@ -82,8 +83,12 @@ pub(crate) fn wall_clock() -> u64 {
     u64::try_from(now.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Sends the request and waits for a response that is a stream.
-pub(crate) async fn open(client: &Client, request: &Request, patience: Duration) -> Result<Body, Failure> {
+/// Sends the request and waits for a response that is a stream of events.
+///
+/// # Errors
+/// When there is no response within `patience`, or one that is an error or anything but an event stream; the message is
+/// one line for people.
+pub async fn open(client: &Client, request: &Request, patience: Duration) -> Result<Body, Failure> {
     let silent = |_| Failure::new("timeout", format!("no response header within {patience:?}"));
     let Response { status, headers, mut body } =
         timeout(patience, client.send(request)).await.map_err(silent)??;
@@ -95,9 +100,7 @@ pub(crate) async fn open(client: &Client, request: &Request, patience: Duration)
                 break;
             }
         }
-        let words = String::from_utf8_lossy(&words);
-        let words: String =
-            words.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(300).collect();
+        let words = in_one_line(&words);
         return Err(Failure::new(
             format!("status {}", status.as_u16()),
             format!("the server answered {status}: {words}"),
@@ -110,6 +113,14 @@ pub(crate) async fn open(client: &Client, request: &Request, patience: Duration)
         return Err(Failure::new("no event stream", message));
     }
     Ok(body)
+}
+
+/// What an error's body says: the message that the API's errors carry, or the beginning of whatever it is.
+fn in_one_line(body: &[u8]) -> String {
+    let error = serde_json::from_slice::<serde_json::Value>(body).unwrap_or_default();
+    let message = error["error"]["message"].as_str().map(str::to_owned);
+    let words = message.unwrap_or_else(|| String::from_utf8_lossy(body).into_owned());
+    words.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(300).collect()
 }
 
 /// Reads a stream to its end.

@@ -17,7 +17,7 @@ mod process;
 mod report;
 mod tally;
 
-pub use exchange::Failure;
+pub use exchange::{Failure, open};
 pub use generate::{Progress, run};
 pub use plan::{Load, Plan};
 pub use process::ProcessError;

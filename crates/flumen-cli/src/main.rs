@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 mod bench;
+mod chat;
 mod check;
 mod open_files;
 mod serve;
@@ -35,6 +36,8 @@ enum Command {
     Check(check::Arguments),
     /// Serves the model simulator alone, as an OpenAI-compatible server
     Sim(sim::Arguments),
+    /// Talks with a model in the terminal
+    Chat(chat::Arguments),
     /// Measures a server that streams tokens
     Bench(Box<bench::Arguments>),
     /// Prints the version
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Sim(arguments) => sim::run(&arguments),
+        Command::Chat(arguments) => chat::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Version => {
             println!("flumen {}", env!("CARGO_PKG_VERSION"));

@@ -5,6 +5,7 @@
 mod backpressure;
 mod bad_input;
 mod bench;
+mod chat;
 mod configuration;
 mod drain;
 mod errors;
