@@ -2,16 +2,17 @@
 
 use std::{
     future::{Future, poll_fn},
-    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use flumen_stream::{Cause, Deadlines, End, Expired, Writer, codec::sse::Decoder, deadline::Watchdog};
-use flumen_wire::{client::Body, listen::Shutdown};
+use flumen_wire::{
+    client::Body,
+    listen::{Shutdown, Signal},
+};
 use tokio::time::{Instant, sleep, timeout};
-use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::{
     burst::{Burst, Gather},
@@ -26,7 +27,7 @@ pub(crate) struct Relay {
     log: Writer<Burst>,
     decoder: Decoder,
     dog: Watchdog,
-    aborted: Pin<Box<WaitForCancellationFutureOwned>>,
+    aborted: Signal,
     rules: Rules,
     record: Arc<Record>,
     metrics: RouteMetrics,
@@ -84,7 +85,7 @@ impl Relay {
             log,
             decoder: Decoder::new(rules.max_event),
             dog: Watchdog::start_at(rules.deadlines, record.started()),
-            aborted: Box::pin(shutdown.abort_token().cancelled_owned()),
+            aborted: shutdown.abort_signal(),
             rules,
             record,
             metrics,
@@ -187,7 +188,7 @@ impl Relay {
         if batch.is_empty() {
             return Ok(());
         }
-        let now = Instant::now();
+        let now = self.body.timings().latest();
         let events = batch.iter().map(|burst| u64::from(burst.events)).sum();
         let bytes = batch.iter().map(|burst| burst.wire.len() as u64).sum();
         if let Some(gap) = self.seen.meter.record(events, bytes, now) {
@@ -250,7 +251,7 @@ impl Relay {
     }
 
     fn poll_interrupted(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        if self.aborted.as_mut().poll(cx).is_ready() {
+        if self.aborted.poll(cx).is_ready() {
             return Poll::Ready(End::new(Cause::Shutdown, "the server is shutting down"));
         }
         self.dog.poll_expired(cx).map(timed_out)

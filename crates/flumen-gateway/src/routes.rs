@@ -10,7 +10,6 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
     core::Core,
@@ -38,9 +37,6 @@ pub(crate) fn routes(core: Arc<Core>) -> Router {
         .route("/metrics", get(health::metrics))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
-        .layer(CatchPanicLayer::custom(|_| {
-            Failure::internal("the server failed on this request").into_response()
-        }))
         .layer(from_fn_with_state(Arc::clone(&core), observe))
         .with_state(core)
 }

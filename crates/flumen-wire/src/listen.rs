@@ -13,6 +13,7 @@
 
 use std::{
     convert::Infallible,
+    future::{Future, poll_fn},
     io,
     net::{IpAddr, SocketAddr},
     pin::{Pin, pin},
@@ -44,7 +45,7 @@ mod tracked;
 
 pub use connection::Connection;
 pub use gate::{Gate, Pass};
-pub use shutdown::Shutdown;
+pub use shutdown::{Shutdown, Signal};
 
 use connection::{Ended, Metered, Watched};
 use tracked::Tracked;
@@ -288,11 +289,11 @@ async fn drive<I>(
     let ended = if version == Version::HTTP_2 {
         let connection = http2(&limits).serve_connection(io, service);
         let stop = |connection: Pin<&mut http2::Connection<_, _, _>>| connection.graceful_shutdown();
-        Box::pin(until_drained(Watched::new(connection, state), shutdown, stop)).await
+        Box::pin(until_drained(Watched::new(connection, state), &shutdown, stop)).await
     } else {
         let connection = http1(&limits).serve_connection(io, service);
         let stop = |connection: Pin<&mut http1::Connection<_, _>>| connection.graceful_shutdown();
-        until_drained(Watched::new(connection, state), shutdown, stop).await
+        until_drained(Watched::new(connection, state), &shutdown, stop).await
     };
     if let Err(reason) = ended {
         tracing::debug!(%peer, %reason, "a connection ended");
@@ -302,21 +303,24 @@ async fn drive<I>(
 /// Runs a connection to its end; when the drain begins, only as far as what it is answering.
 async fn until_drained<C>(
     connection: Watched<C>,
-    shutdown: Shutdown,
+    shutdown: &Shutdown,
     stop: impl FnOnce(Pin<&mut C>),
 ) -> Result<(), Ended>
 where
     Watched<C>: Future<Output = Result<(), Ended>>,
 {
-    let mut connection = pin!(connection);
-    tokio::select! {
-        biased;
-        ended = connection.as_mut() => ended,
-        () = shutdown.draining() => {
-            stop(connection.as_mut().connection());
-            connection.await
+    let (mut connection, mut drain) = (pin!(connection), Some((shutdown.drain_signal(), stop)));
+    poll_fn(|cx| {
+        if let Some((mut signal, stop)) = drain.take() {
+            if signal.poll(cx).is_ready() {
+                stop(connection.as_mut().connection());
+            } else {
+                drain = Some((signal, stop));
+            }
         }
-    }
+        connection.as_mut().poll(cx)
+    })
+    .await
 }
 
 fn http1(limits: &Limits) -> http1::Builder {

@@ -1,4 +1,5 @@
 use std::{
+    panic::AssertUnwindSafe,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -9,11 +10,12 @@ use axum::{
     body::Body,
     extract::{Request, State},
     middleware::Next,
-    response::Response,
+    response::{IntoResponse, Response},
 };
 use bytes::Bytes;
 use flumen_stream::{Cause, Meter};
 use flumen_wire::listen::Connection;
+use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
@@ -28,7 +30,10 @@ pub(crate) async fn observe(State(core): State<Arc<Core>>, mut request: Request,
     let connection = request.extensions().get::<Arc<Connection>>().cloned();
     let record = core.record(facts_of(&request, connection.as_deref()));
     request.extensions_mut().insert(Arc::clone(&record));
-    let mut response = next.run(request).await;
+    let mut response = AssertUnwindSafe(next.run(request))
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|_| Failure::internal("the server failed on this request").into_response());
     if let Some(failure) = response.extensions().get::<Failure>() {
         record.ended(failure.cause, Some(failure.code));
     }
@@ -39,7 +44,7 @@ pub(crate) async fn observe(State(core): State<Arc<Core>>, mut request: Request,
     facts.status = Some(response.status());
     facts.header_out = head_size("HTTP/1.1 200 ", response.status().as_str(), response.headers());
     drop(facts);
-    response.map(|body| Body::new(Observed { body, record, connection, ended: false }))
+    response.map(|body| Body::new(Observed { body, record, connection, sent: 0, ended: false }))
 }
 
 fn facts_of(request: &Request, connection: Option<&Connection>) -> Facts {
@@ -90,6 +95,8 @@ struct Observed {
     body: Body,
     record: Arc<Record>,
     connection: Option<Arc<Connection>>,
+    /// Bytes so far.
+    sent: u64,
     ended: bool,
 }
 
@@ -106,7 +113,7 @@ impl HttpBody for Observed {
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
         {
-            this.record.facts().body_out += data.len() as u64;
+            this.sent += data.len() as u64;
         }
         if frame.is_none() || this.body.is_end_stream() {
             this.ended = true;
@@ -136,6 +143,7 @@ impl Drop for Observed {
             (false, false) if std::thread::panicking() => Cause::Internal,
             (false, false) => Cause::ClientGone,
         };
+        self.record.facts().body_out = self.sent;
         self.record.ended(cause, None);
     }
 }

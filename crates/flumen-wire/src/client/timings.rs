@@ -50,6 +50,11 @@ impl Timings {
         }
     }
 
+    /// When the latest piece of the response body came; the start, if none has.
+    pub fn latest(&self) -> Instant {
+        self.started + self.first_byte.unwrap_or_default() + self.transfer.unwrap_or_default()
+    }
+
     pub(super) fn count_body(&mut self, bytes: usize) {
         let elapsed = self.started.elapsed();
         let first = *self.first_byte.get_or_insert(elapsed);
