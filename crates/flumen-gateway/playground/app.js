@@ -25,7 +25,7 @@ let conversation = [];
 let running = null;
 
 const WORDS = {
-  idle: "Ready", waiting: "In the queue, or the model thinks", streaming: "Streaming", paused: "Paused: not reading",
+  idle: "Ready", waiting: "Waiting in the queue or for the model", streaming: "Streaming", paused: "Paused: not reading",
   complete: "Complete", stopped: "Stopped", refused: "Error before the first token", broken: "Error after the first token",
   unreachable: "Gateway unreachable",
 };
