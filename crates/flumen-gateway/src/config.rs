@@ -49,6 +49,8 @@ pub struct Server {
     pub max_connections: usize,
     /// Open connections of one address. Default 2,000.
     pub max_connections_per_address: usize,
+    /// Whether the playground page is served at `/`. Default true.
+    pub playground: bool,
     /// Largest request head in bytes. Default 16 KiB.
     pub max_header_size: usize,
     /// Largest request body in bytes. Default 10 MiB.
@@ -269,6 +271,7 @@ impl Config {
                 tls: None,
                 max_connections: 20_000,
                 max_connections_per_address: 2_000,
+                playground: true,
                 max_header_size: 16 << 10,
                 max_body_size: 10 << 20,
                 http2_max_streams: 256,

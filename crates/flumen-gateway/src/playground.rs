@@ -2,14 +2,16 @@
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
-    sync::LazyLock,
+    sync::{Arc, LazyLock},
 };
 
 use axum::{
-    extract::Path,
+    extract::{Path, State},
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+
+use crate::{core::Core, routes::unknown_path};
 
 struct Asset {
     name: &'static str,
@@ -55,23 +57,24 @@ static TAG: LazyLock<HeaderValue> = LazyLock::new(|| {
 });
 
 /// `GET /`: the playground.
-pub(crate) async fn page(headers: HeaderMap) -> Response {
-    serve(PAGE, &headers)
+pub(crate) async fn page(core: State<Arc<Core>>, uri: Uri, headers: HeaderMap) -> Response {
+    serve(&core, PAGE, uri, &headers).await
 }
 
 /// `GET /playground/{name}`: what the page is made of.
-pub(crate) async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Response {
-    serve(&name, &headers)
+pub(crate) async fn asset(
+    core: State<Arc<Core>>,
+    Path(name): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    serve(&core, &name, uri, &headers).await
 }
 
-fn serve(name: &str, headers: &HeaderMap) -> Response {
-    let Some(asset) = ASSETS.iter().find(|asset| asset.name == name) else {
-        return crate::error::Failure::rejected(
-            StatusCode::NOT_FOUND,
-            "not_found",
-            "the playground has no such file",
-        )
-        .into_response();
+async fn serve(core: &Core, name: &str, uri: Uri, headers: &HeaderMap) -> Response {
+    let on = core.routing().config().server.playground;
+    let Some(asset) = ASSETS.iter().find(|asset| on && asset.name == name) else {
+        return unknown_path(uri).await;
     };
     let own = [
         (header::ETAG, TAG.clone()),

@@ -41,7 +41,7 @@ pub(crate) fn routes(core: Arc<Core>) -> Router {
         .with_state(core)
 }
 
-async fn unknown_path(uri: Uri) -> Response {
+pub(crate) async fn unknown_path(uri: Uri) -> Response {
     let message = format!("there is nothing at `{}`", uri.path());
     Failure::rejected(StatusCode::NOT_FOUND, "not_found", message).into_response()
 }

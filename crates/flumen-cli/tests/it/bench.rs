@@ -62,27 +62,13 @@ async fn what_goes_wrong_is_counted_by_kind_and_makes_the_command_fail() {
 #[tokio::test]
 async fn nothing_to_measure_is_said_in_one_line() {
     let gateway = Gateway::start("").await;
-    let page = Upstream::start(|mut conn| async move {
-        conn.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 2\r\n\r\nhi").await;
-    })
+    let page = Upstream::page().await;
+    let unended = Upstream::events(&[": nothing but a comment
+
+"])
     .await;
-    let unended = Upstream::start(|mut conn| async move {
-        conn.stream_head().await;
-        conn.chunk(b": nothing but a comment\n\n").await;
-        conn.finish().await;
-    })
-    .await;
-    let garbage = Upstream::start(|mut conn| async move {
-        conn.stream_head().await;
-        conn.chunk(b"data: \xff\xfe garbage\n\n").await;
-        conn.finish().await;
-    })
-    .await;
-    let silent = Upstream::start(|conn| async move {
-        let _conn = conn;
-        std::future::pending::<()>().await;
-    })
-    .await;
+    let garbage = Upstream::garbage().await;
+    let silent = Upstream::silent().await;
     for (url, model, said) in [
         ("http://127.0.0.1:1/v1".to_owned(), "m", "127.0.0.1:1"),
         (url(page.address), "m", "no event stream"),

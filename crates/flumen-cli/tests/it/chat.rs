@@ -70,27 +70,15 @@ async fn settings_and_the_key_reach_the_server() {
 #[tokio::test]
 async fn every_bad_end_is_one_line_and_a_failure() {
     let gateway = Gateway::start("").await;
-    let page = Upstream::start(|mut conn| async move {
-        conn.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 2\r\n\r\nhi").await;
-    })
-    .await;
+    let page = Upstream::page().await;
     let unended = Upstream::start(|mut conn| async move {
         conn.stream_head().await;
         conn.chunk(event("half").as_bytes()).await;
         conn.finish().await;
     })
     .await;
-    let garbage = Upstream::start(|mut conn| async move {
-        conn.stream_head().await;
-        conn.chunk(b"data: \xff\xfe\n\n").await;
-        conn.finish().await;
-    })
-    .await;
-    let silent = Upstream::start(|conn| async move {
-        let _conn = conn;
-        std::future::pending::<()>().await;
-    })
-    .await;
+    let garbage = Upstream::garbage().await;
+    let silent = Upstream::silent().await;
     for (url, model, said, printed) in [
         ("http://127.0.0.1:1".to_owned(), "m", "no connection", ""),
         (url(page.address), "m", "no event stream", ""),

@@ -47,3 +47,11 @@ async fn the_page_may_run_nothing_but_its_own_and_is_fetched_once() {
     let again = ask(&gateway, &again).await;
     assert_eq!((again.status, again.body.len()), (304, 0));
 }
+
+#[tokio::test]
+async fn an_operator_can_switch_it_off() {
+    let gateway = Gateway::start("[server]\nplayground = false\n").await;
+    for path in ["/", "/playground/app.js"] {
+        assert_eq!(ask(&gateway, &format!("GET {path} HTTP/1.1")).await.status, 404, "{path}");
+    }
+}

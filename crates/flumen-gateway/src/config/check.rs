@@ -78,6 +78,7 @@ fn server(mut section: Section<'_>, default: &Server, context: &mut Context) -> 
         max_connections_per_address: section
             .integer("max_connections_per_address", limit)
             .unwrap_or(default.max_connections_per_address),
+        playground: section.boolean("playground").unwrap_or(default.playground),
         max_header_size: section.size("max_header_size", 8 << 10..=1 << 20, default.max_header_size),
         max_body_size: section.size("max_body_size", 1..=1 << 30, default.max_body_size),
         http2_max_streams: section

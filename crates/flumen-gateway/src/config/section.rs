@@ -137,6 +137,10 @@ impl<'a> Section<'a> {
         self.within(key, given, &range, show).unwrap_or(default)
     }
 
+    pub(super) fn boolean(&mut self, key: &'static str) -> Option<bool> {
+        self.take(key, "true or false", Value::as_bool)
+    }
+
     pub(super) fn integer<T>(&mut self, key: &'static str, range: RangeInclusive<T>) -> Option<T>
     where
         T: TryFrom<i64> + PartialOrd + Display,

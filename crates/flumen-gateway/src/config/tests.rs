@@ -58,6 +58,7 @@ fn the_example_knows_every_key_and_no_other() {
         "choice(",
         "duration(",
         "size(",
+        "boolean(",
         "integer(",
         "number(",
     ];

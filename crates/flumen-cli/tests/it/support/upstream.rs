@@ -84,6 +84,30 @@ impl Upstream {
         .await
     }
 
+    /// Answers with a page instead of a stream.
+    pub(crate) async fn page() -> Self {
+        Self::bytes("HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 2\r\n\r\nhi").await
+    }
+
+    /// Answers with a stream of one event that is not what anybody expects.
+    pub(crate) async fn garbage() -> Self {
+        Self::start(|mut conn| async move {
+            conn.stream_head().await;
+            conn.chunk(b"data: \xff\xfe garbage\n\n").await;
+            conn.finish().await;
+        })
+        .await
+    }
+
+    /// Takes requests and says nothing.
+    pub(crate) async fn silent() -> Self {
+        Self::start(|conn| async move {
+            let _conn = conn;
+            std::future::pending::<()>().await;
+        })
+        .await
+    }
+
     /// Connections so far.
     pub(crate) fn accepted(&self) -> usize {
         self.accepted.load(SeqCst)
