@@ -63,10 +63,7 @@ async fn what_goes_wrong_is_counted_by_kind_and_makes_the_command_fail() {
 async fn nothing_to_measure_is_said_in_one_line() {
     let gateway = Gateway::start("").await;
     let page = Upstream::page().await;
-    let unended = Upstream::events(&[": nothing but a comment
-
-"])
-    .await;
+    let unended = Upstream::events(&[": nothing but a comment\n\n"]).await;
     let garbage = Upstream::garbage().await;
     let silent = Upstream::silent().await;
     for (url, model, said) in [
