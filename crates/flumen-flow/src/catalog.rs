@@ -284,15 +284,11 @@ impl<'a> Part<'a> {
             let ready = left
                 .iter()
                 .position(|(_, needs)| needs.iter().all(|need| order.iter().any(|(done, _)| done == need)));
-            match ready {
-                Some(at) => order.push(left.remove(at)),
-                None => {
-                    let names: Vec<&str> = left.iter().map(|(name, _)| *name).collect();
-                    return fault(
-                        self.path,
-                        format!("there is a cycle among these tasks: {}", names.join(", ")),
-                    );
-                }
+            if let Some(at) = ready {
+                order.push(left.remove(at));
+            } else {
+                let names: Vec<&str> = left.iter().map(|(name, _)| *name).collect();
+                return fault(self.path, format!("there is a cycle among these tasks: {}", names.join(", ")));
             }
         }
         Ok(order)

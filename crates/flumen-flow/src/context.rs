@@ -145,12 +145,11 @@ impl Context {
     pub fn put<T: Send + Sync + 'static>(&self, value: T) -> Option<Arc<T>> {
         let mut values = self.inner.scope.values.lock().unwrap_or_else(PoisonError::into_inner);
         let value: Arc<dyn Any + Send + Sync> = Arc::new(value);
-        let old = match values.iter_mut().find(|(id, _)| *id == TypeId::of::<T>()) {
-            Some((_, slot)) => Some(std::mem::replace(slot, value)),
-            None => {
-                values.push((TypeId::of::<T>(), value));
-                None
-            }
+        let old = if let Some((_, slot)) = values.iter_mut().find(|(id, _)| *id == TypeId::of::<T>()) {
+            Some(std::mem::replace(slot, value))
+        } else {
+            values.push((TypeId::of::<T>(), value));
+            None
         };
         drop(values);
         old?.downcast().ok()
@@ -228,7 +227,7 @@ impl Context {
     ///     }
     ///     Ok(())
     /// });
-    /// let frames: Vec<_> = count.stream::<Event>(Context::new(), 3).collect().await;
+    /// let frames: Vec<_> = count.stream::<Event>(&Context::new(), 3).collect().await;
     /// assert_eq!(frames.len(), 3);
     /// # }
     /// ```

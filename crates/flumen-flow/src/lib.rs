@@ -10,8 +10,8 @@
 //! This crate opens no socket. Control flows through it, data past it: a stage that emits frames writes into a bounded
 //! log of `flumen-stream`, and the slowest reader sets the pace.
 
-//pub mod executor;
-//pub mod file;
+pub mod executor;
+pub mod file;
 pub mod wait;
 
 mod backoff;

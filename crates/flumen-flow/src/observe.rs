@@ -4,10 +4,7 @@ use std::{
     any::Any,
     future::Future,
     panic::AssertUnwindSafe,
-    sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -49,8 +46,8 @@ struct Node {
     started: Duration,
     /// All runs that are over, together.
     busy: Duration,
-    /// Time spent waiting in executors' queues, in nanoseconds.
-    waited: Arc<AtomicU64>,
+    /// Time spent waiting in executors' queues.
+    waited: Duration,
     abort: Option<AbortHandle>,
 }
 
@@ -63,7 +60,7 @@ impl Node {
             runs: 0,
             started: Duration::ZERO,
             busy: Duration::ZERO,
-            waited: Arc::default(),
+            waited: Duration::ZERO,
             abort: None,
         }
     }
@@ -104,16 +101,14 @@ impl RunState {
 
     fn begin(&self, parent: NodeId, name: &Name, abort: AbortHandle) -> NodeId {
         let mut nodes = self.nodes();
-        let idle = |&&id: &&NodeId| nodes[id].state != TaskState::Running && nodes[id].name == *name;
-        let id = match nodes[parent].children.iter().find(idle) {
-            Some(&id) => id,
-            None => {
-                let id = nodes.len();
-                nodes.push(Node::new(name.clone()));
-                nodes[parent].children.push(id);
-                id
-            }
-        };
+        let idle = |&id: &NodeId| nodes[id].state != TaskState::Running && nodes[id].name == *name;
+        let known = nodes[parent].children.iter().copied().find(idle);
+        let id = known.unwrap_or_else(|| {
+            let id = nodes.len();
+            nodes.push(Node::new(name.clone()));
+            nodes[parent].children.push(id);
+            id
+        });
         let node = &mut nodes[id];
         node.state = TaskState::Running;
         node.runs += 1;
@@ -145,9 +140,9 @@ impl RunState {
         }
     }
 
-    /// Where a task in a queue notes how long it waited.
-    pub(crate) fn waits(&self, node: NodeId) -> Arc<AtomicU64> {
-        Arc::clone(&self.nodes()[node].waited)
+    /// Notes that work of a task waited in an executor's queue.
+    pub(crate) fn waited(&self, node: NodeId, span: Duration) {
+        self.nodes()[node].waited += span;
     }
 
     /// Cancels the running tasks at a path. Returns how many there were.
@@ -196,7 +191,7 @@ fn tree_of(nodes: &[Node], id: NodeId, now: Duration) -> RunTree {
         runs: node.runs,
         started: node.started,
         elapsed: node.busy + running,
-        waited: Duration::from_nanos(node.waited.load(Relaxed)),
+        waited: node.waited,
         children: node.children.iter().map(|&child| tree_of(nodes, child, now)).collect(),
     }
 }

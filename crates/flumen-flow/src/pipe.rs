@@ -253,11 +253,10 @@ async fn both<O>(
     forward: impl Future<Output = Result<()>>,
 ) -> Result<O> {
     match select(pin!(work), pin!(forward)).await {
-        // A failure does not wait for a reader; the stream ends with it.
-        Either::Left((Err(error), _)) => Err(error),
         Either::Left((Ok(output), forward)) => forward.await.map(|()| output),
         Either::Right((Ok(()), work)) => work.await,
-        Either::Right((Err(error), _)) => Err(error),
+        // A failure does not wait for a reader; the stream ends with it.
+        Either::Left((Err(error), _)) | Either::Right((Err(error), _)) => Err(error),
     }
 }
 

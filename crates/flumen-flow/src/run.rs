@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::{
     Context, Error, ErrorKind, Out, Result, Task,
-    observe::{RunState, guarded},
+    observe::{ROOT, RunState, guarded},
 };
 
 /// A flow that runs as a task of the runtime: a future of its output. Dropping it cancels the run.
@@ -37,7 +37,7 @@ pub struct RunHandle {
 }
 
 impl<O: Send + 'static> Run<O> {
-    pub(crate) fn start<T>(task: T, cx: Context, input: T::Input) -> Self
+    pub(crate) fn start<T>(task: T, cx: &Context, input: T::Input) -> Self
     where
         T: Task<Output = O> + 'static,
         T::Input: 'static,
@@ -51,7 +51,7 @@ impl<O: Send + 'static> Run<O> {
 /// Runs a task under its context's deadline and cancel token.
 async fn drive<T: Task>(task: T, cx: Context, input: T::Input) -> Result<T::Output> {
     let token = cx.cancel_token();
-    let over = token.clone().drop_guard();
+    let mut over = Over { state: Arc::clone(cx.state()), ended: None };
     let work = guarded(task.run(&cx, input));
     let deadline = cx.deadline();
     let outcome = token.run_until_cancelled(async {
@@ -63,8 +63,27 @@ async fn drive<T: Task>(task: T, cx: Context, input: T::Input) -> Result<T::Outp
         }
     });
     let outcome = outcome.await.unwrap_or_else(|| Err(Error::cancelled()));
-    drop(over);
+    over.ended = match &outcome {
+        Ok(_) => Some(TaskEventKind::Finished),
+        Err(error) if error.kind() == ErrorKind::Cancelled => None,
+        Err(error) => Some(TaskEventKind::Failed { error: error.to_string() }),
+    };
     outcome
+}
+
+/// Says that a run is over when it is dropped: at its end, or before it.
+struct Over {
+    state: Arc<RunState>,
+    /// `None`: cancelled.
+    ended: Option<TaskEventKind>,
+}
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.state.token.cancel();
+        let ended = self.ended.take().unwrap_or(TaskEventKind::Cancelled);
+        self.state.tell(ROOT, || ended);
+    }
 }
 
 impl<O> Future for Run<O> {
@@ -209,7 +228,7 @@ impl fmt::Display for RunTree {
 /// Something that happened to a named task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TaskEvent {
-    /// The names from the outermost to the task, joined by `/`.
+    /// The names from the outermost to the task, joined by `/`; empty for the run itself.
     pub path: String,
     /// Since the start of the run.
     pub at: Duration,
@@ -249,15 +268,16 @@ pub enum TaskEventKind {
     },
 }
 
-/// What happens to the named tasks of a run, as it happens; see [`Context::observed`]. The run never waits for it: a
-/// reader that is slower than the run sees [`TaskEventKind::Missed`].
+/// What happens to the named tasks of a run, as it happens, and last, under an empty path, the end of the run; see
+/// [`Context::observed`]. The run never waits for it: a reader that is slower sees [`TaskEventKind::Missed`].
 pub struct Events {
+    over: bool,
     next: BoxFuture<'static, (Receiver<TaskEvent>, Result<TaskEvent, RecvError>)>,
 }
 
 impl From<Receiver<TaskEvent>> for Events {
     fn from(receiver: Receiver<TaskEvent>) -> Self {
-        Self { next: Box::pin(receive(receiver)) }
+        Self { over: false, next: Box::pin(receive(receiver)) }
     }
 }
 
@@ -270,11 +290,17 @@ impl Stream for Events {
     type Item = TaskEvent;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Cx<'_>) -> Poll<Option<TaskEvent>> {
+        if self.over {
+            return Poll::Ready(None);
+        }
         let (receiver, event) = ready!(self.next.as_mut().poll(cx));
         let event = match event {
-            Ok(event) => Some(event),
+            Ok(event) => {
+                self.over = event.path.is_empty();
+                Some(event)
+            }
             Err(RecvError::Lagged(events)) => Some(TaskEvent {
-                path: String::new(),
+                path: "?".to_owned(),
                 at: Duration::ZERO,
                 kind: TaskEventKind::Missed { events },
             }),
@@ -302,7 +328,7 @@ pub struct Streaming<F: Frame, O> {
 }
 
 impl<F: Frame + Send + 'static, O: Send + 'static> Streaming<F, O> {
-    pub(crate) fn start<T>(task: T, cx: Context, input: T::Input, marks: Watermarks) -> Self
+    pub(crate) fn start<T>(task: T, cx: &Context, input: T::Input, marks: Watermarks) -> Self
     where
         T: Task<Output = O> + 'static,
         T::Input: 'static,

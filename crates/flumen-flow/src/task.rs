@@ -159,7 +159,7 @@ pub trait Task: Send + Sync {
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    fn start(self, cx: Context, input: Self::Input) -> Run<Self::Output>
+    fn start(self, cx: &Context, input: Self::Input) -> Run<Self::Output>
     where
         Self: Sized + 'static,
         Self::Input: 'static,
@@ -172,7 +172,7 @@ pub trait Task: Send + Sync {
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    fn stream<F>(self, cx: Context, input: Self::Input) -> Streaming<F, Self::Output>
+    fn stream<F>(self, cx: &Context, input: Self::Input) -> Streaming<F, Self::Output>
     where
         Self: Sized + 'static,
         Self::Input: 'static,
