@@ -16,7 +16,7 @@ use futures_util::{
 };
 
 use crate::{
-    Context, Error, Out, Result, Sketch, Task,
+    Context, Error, ErrorKind, Out, Result, Sketch, Task,
     parallel::{Group, Lanes, Parallel, in_branch},
 };
 
@@ -99,6 +99,8 @@ where
         let second = self.second.run(cx, Frames { cursor });
         match select(pin!(first), pin!(second)).await {
             Either::Left((Ok(()), second)) => second.await,
+            // The second stage does not want the rest: what it comes to is what counts.
+            Either::Left((Err(error), second)) if error.kind() == ErrorKind::Cancelled => second.await,
             Either::Left((Err(error), second)) => {
                 // The second stage may have something to finish; the failure that counts is the first.
                 let _ = second.await;

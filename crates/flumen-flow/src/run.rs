@@ -86,6 +86,13 @@ impl Drop for Over {
     }
 }
 
+impl<O> Run<O> {
+    /// Steers and shows the run, also for others than whoever waits for it.
+    pub fn handle(&self) -> RunHandle {
+        self.handle.clone()
+    }
+}
+
 impl<O> Future for Run<O> {
     type Output = Result<O>;
 

@@ -18,7 +18,7 @@ use tracing::Span;
 
 use super::{
     shared::{QueueHandle, Shared},
-    sync::Mutex,
+    sync::{Mutex, initially, thread_local},
 };
 use crate::{Error, Result};
 
@@ -129,8 +129,8 @@ pub(super) trait Job: Send + Sync {
 }
 
 thread_local! {
-    static JOB: RefCell<Option<Arc<dyn Job>>> = const { RefCell::new(None) };
-    static EXECUTOR: OnceCell<Arc<Shared>> = const { OnceCell::new() };
+    static JOB: RefCell<Option<Arc<dyn Job>>> = initially!(RefCell::new(None));
+    static EXECUTOR: OnceCell<Arc<Shared>> = initially!(OnceCell::new());
 }
 
 /// Makes this thread one of the executor's.
@@ -147,19 +147,19 @@ pub(super) fn run(job: Arc<dyn Job>, waited: Duration) -> (Arc<dyn Job>, Progres
     }
     let working = Arc::clone(&job);
     let span = job.tag().span.clone();
-    JOB.set(Some(job));
+    JOB.with(|current| current.replace(Some(job)));
     let progress = match span {
         None => working.run(),
         Some(span) => span.in_scope(|| working.run()),
     };
-    let job = JOB.take().expect("set above");
+    let job = JOB.with(RefCell::take).expect("set above");
     (job, progress)
 }
 
 /// Whether whoever waited for the work that runs on this thread has left: it may as well stop.
 /// `false` on threads that no executor owns.
 pub fn is_cancelled() -> bool {
-    JOB.with_borrow(|job| job.as_ref().is_some_and(|job| job.tag().is_cancelled()))
+    JOB.with(|job| job.borrow().as_ref().is_some_and(|job| job.tag().is_cancelled()))
 }
 
 /// Whether another queue waits for a thread: long work may want to make room (see [`yield_turn`]).

@@ -3,7 +3,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-/// How a queue does.
+/// How a queue does. A turn is accounted for when its thread asks for the next.
 #[derive(Clone, Debug, Serialize)]
 pub struct QueueStats {
     /// The queue's name.

@@ -3,10 +3,25 @@
 #[cfg(feature = "shuttle")]
 pub(super) use shuttle::{
     sync::{Condvar, Mutex, MutexGuard},
-    thread,
+    thread, thread_local,
 };
 #[cfg(not(feature = "shuttle"))]
 pub(super) use std::{
     sync::{Condvar, Mutex, MutexGuard},
-    thread,
+    thread, thread_local,
 };
+
+/// The first value of a thread's own variable; the checker knows no constant ones.
+#[cfg(not(feature = "shuttle"))]
+macro_rules! initially {
+    ($value:expr) => {
+        const { $value }
+    };
+}
+#[cfg(feature = "shuttle")]
+macro_rules! initially {
+    ($value:expr) => {
+        $value
+    };
+}
+pub(super) use initially;

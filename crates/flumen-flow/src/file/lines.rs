@@ -35,25 +35,26 @@ impl Lines {
     /// Cancel-safe.
     ///
     /// # Errors
-    /// When reading fails, and for a line of more than 1 MiB.
+    /// When reading fails, and for a line of more than 1 MiB. Nothing more comes after it.
     pub async fn next(&mut self) -> Option<Result<Bytes>> {
         loop {
             if let Some(line) = cut_line(&mut self.rest, &mut self.searched) {
                 return Some(Ok(line));
             }
             if self.over {
+                self.searched = 0;
                 let last = std::mem::take(&mut self.rest).freeze();
                 return (!last.is_empty()).then_some(Ok(last));
             }
             if self.rest.len() > LONGEST {
-                self.over = true;
+                (self.over, self.searched) = (true, 0);
                 self.rest.clear();
                 return Some(Err(Error::failed(format!("a line is longer than {LONGEST} bytes"))));
             }
             match self.pieces.next().await {
                 Some(Ok(piece)) => self.rest.extend_from_slice(&piece),
                 Some(Err(end)) => {
-                    self.over = true;
+                    (self.over, self.searched) = (true, 0);
                     self.rest.clear();
                     return Some(Err(end.into()));
                 }
