@@ -1,6 +1,7 @@
 //! The executor's queues under the model checker: many random interleavings of small programs.
 //! Run with `cargo test -p flumen-flow --features shuttle --test executor_model --release`.
 #![cfg(feature = "shuttle")]
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
 use std::{
     num::NonZeroUsize,

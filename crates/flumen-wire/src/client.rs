@@ -8,9 +8,10 @@
 //! An HTTP/2 connection carries one exchange at a time. On a shared one, a paused stream would hold the connection's
 //! window and starve its siblings, or make the `h2` crate close the connection (RUSTSEC-2026-0258).
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures_util::{Stream, StreamExt, stream::BoxStream};
 use http::{HeaderMap, Method, StatusCode};
 use tokio::time::Instant;
 
@@ -20,9 +21,10 @@ mod endpoint;
 mod error;
 pub mod http1;
 mod http2;
-mod io;
 mod pool;
+mod socket;
 mod timings;
+mod upload;
 
 pub use body::Body;
 pub use endpoint::{Endpoint, InvalidUrl, Protocol};
@@ -63,7 +65,7 @@ impl Default for Options {
     }
 }
 
-/// A request with its whole body in memory.
+/// A request; its body is in memory, or comes beside it ([`Client::send_streaming`]).
 #[derive(Clone, Debug)]
 pub struct Request {
     /// The method.
@@ -125,29 +127,50 @@ impl Client {
         let started = Instant::now();
         while let Some(connection) = self.inner.pool.take() {
             let timings = Timings { reused: true, started, ..Timings::new() };
-            match self.exchange(connection, request, timings).await {
+            match self.exchange(connection, request, None, timings).await {
                 Err(error) if error.kind() == ErrorKind::ClosedBeforeResponse => {}
                 outcome => return outcome,
             }
         }
         let mut timings = Timings { started, ..Timings::new() };
         let connection = self.inner.connector.connect(&mut timings).await?;
-        self.exchange(connection, request, timings).await
+        self.exchange(connection, request, None, timings).await
+    }
+
+    /// Sends a request whose body is a stream, and waits for the final response head. The body goes on while the
+    /// response is read, so both may be endless; the server's pace sets that of the stream. An `Err` of the stream
+    /// breaks the exchange off, so that the server sees an incomplete request. The request's own body is not sent.
+    ///
+    /// It always takes a new connection: what was sent of a stream cannot be sent again. Cancel-safe like
+    /// [`send`](Self::send).
+    ///
+    /// # Errors
+    /// See [`ErrorKind`].
+    pub async fn send_streaming(
+        &self,
+        request: &Request,
+        body: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+    ) -> Result<Response, Error> {
+        let mut timings = Timings::new();
+        let connection = self.inner.connector.connect(&mut timings).await?;
+        self.exchange(connection, request, Some(body.boxed()), timings).await
     }
 
     async fn exchange(
         &self,
         connection: Connection,
         request: &Request,
+        body: Option<BoxStream<'static, io::Result<Bytes>>>,
         timings: Timings,
     ) -> Result<Response, Error> {
         let endpoint = self.inner.connector.endpoint();
         match connection {
             Connection::Http1(io) => {
-                http1::exchange(io, endpoint, request, timings, &self.inner.pool, self.inner.max_head).await
+                http1::exchange(io, endpoint, request, body, timings, &self.inner.pool, self.inner.max_head)
+                    .await
             }
             Connection::Http2(sender) => {
-                http2::exchange(sender, endpoint, request, timings, &self.inner.pool).await
+                http2::exchange(sender, endpoint, request, body, timings, &self.inner.pool).await
             }
         }
     }

@@ -18,7 +18,7 @@ use tracing::Span;
 
 use super::{
     shared::{QueueHandle, Shared},
-    sync::{Mutex, initially, thread_local},
+    sync::{Mutex, thread_local},
 };
 use crate::{Error, Result};
 
@@ -128,10 +128,17 @@ pub(super) trait Job: Send + Sync {
     fn discard(&self, error: Error);
 }
 
-thread_local! {
-    static JOB: RefCell<Option<Arc<dyn Job>>> = initially!(RefCell::new(None));
-    static EXECUTOR: OnceCell<Arc<Shared>> = initially!(OnceCell::new());
+// The model checker's macro knows no constants.
+#[cfg_attr(not(feature = "shuttle"), expect(clippy::missing_const_for_thread_local, reason = "see above"))]
+mod current {
+    use super::{Arc, Job, OnceCell, RefCell, Shared, thread_local};
+
+    thread_local! {
+        pub(super) static JOB: RefCell<Option<Arc<dyn Job>>> = RefCell::new(None);
+        pub(super) static EXECUTOR: OnceCell<Arc<Shared>> = OnceCell::new();
+    }
 }
+use current::{EXECUTOR, JOB};
 
 /// Makes this thread one of the executor's.
 pub(super) fn enter(shared: &Arc<Shared>) {

@@ -10,18 +10,3 @@ pub(super) use std::{
     sync::{Condvar, Mutex, MutexGuard},
     thread, thread_local,
 };
-
-/// The first value of a thread's own variable; the checker knows no constant ones.
-#[cfg(not(feature = "shuttle"))]
-macro_rules! initially {
-    ($value:expr) => {
-        const { $value }
-    };
-}
-#[cfg(feature = "shuttle")]
-macro_rules! initially {
-    ($value:expr) => {
-        $value
-    };
-}
-pub(super) use initially;

@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use tower::Service;
 
-use super::{Endpoint, Error, ErrorKind, Options, Protocol, Timings, http2, io::Io, pool::Connection};
+use super::{Endpoint, Error, ErrorKind, Options, Protocol, Timings, http2, pool::Connection, socket::Io};
 use crate::tls;
 
 /// Opens connections to one endpoint.

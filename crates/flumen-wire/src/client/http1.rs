@@ -5,18 +5,18 @@
 
 use std::{
     future::poll_fn,
-    io::IoSlice,
-    pin::Pin,
+    io,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
 use http::{HeaderMap, Method};
-use tokio::io::AsyncWrite;
 
 use super::{
-    Body, Endpoint, Error, ErrorKind, Request, Response, Timings, io::Io, pool::Connection, pool::Pool,
+    Body, Endpoint, Error, ErrorKind, Request, Response, Timings, pool::Connection, pool::Pool, socket::Io,
+    upload::Upload,
 };
 
 pub mod framing;
@@ -31,24 +31,22 @@ pub(super) async fn exchange(
     mut io: Io,
     endpoint: &Endpoint,
     request: &Request,
+    body: Option<BoxStream<'static, io::Result<Bytes>>>,
     mut timings: Timings,
     pool: &Arc<Pool>,
     max_head: usize,
 ) -> Result<Response, Error> {
-    let head = request_head(endpoint, request);
+    let head = request_head(endpoint, request, body.is_some());
     timings.header_bytes_out = head.len() as u64;
-    timings.body_bytes_out = request.body.len() as u64;
-    let mut out = Some(head.chain(request.body.clone()));
+    let mut out = Some(if let Some(stream) = body {
+        Upload::streaming(head, stream)
+    } else {
+        timings.body_bytes_out = request.body.len() as u64;
+        Upload::whole(head, request.body.clone())
+    });
     let mut reader = HeadReader { received: Vec::new(), informational: 0, bytes: 0, max: max_head };
     let (head, rest) = poll_fn(|cx| {
-        if let Some(message) = &mut out {
-            match poll_write_all(&mut io, cx, message) {
-                Poll::Ready(Ok(())) => out = None,
-                // The server may have answered before it closed its receiving side; the answer tells.
-                Poll::Ready(Err(_)) => message.advance(message.remaining()),
-                Poll::Pending => {}
-            }
-        }
+        poll_upload(&mut out, &mut io, cx)?;
         reader.poll_head(&mut io, cx, &request.method)
     })
     .await?;
@@ -57,6 +55,7 @@ pub(super) async fn exchange(
     let reusable = head.keep_alive && out.is_none();
     let incoming = Incoming {
         io: Some(io),
+        upload: out,
         rest: Bytes::from(rest),
         framing: head.framing,
         max_trailers: max_head,
@@ -65,7 +64,18 @@ pub(super) async fn exchange(
     Ok(Response { status: head.status, headers: head.headers, body: Body::http1(incoming, timings) })
 }
 
-fn request_head(endpoint: &Endpoint, request: &Request) -> Bytes {
+/// Sends what can be sent.
+fn poll_upload(upload: &mut Option<Upload>, io: &mut Io, cx: &mut Context<'_>) -> Result<(), Error> {
+    if let Some(message) = upload
+        && let Poll::Ready(sent) = message.poll_send(io, cx)
+    {
+        *upload = None;
+        sent?;
+    }
+    Ok(())
+}
+
+fn request_head(endpoint: &Endpoint, request: &Request, streaming: bool) -> Bytes {
     let mut head = Vec::with_capacity(512);
     let mut put = |parts: [&[u8]; 4]| parts.iter().for_each(|part| head.extend_from_slice(part));
     put([
@@ -75,7 +85,9 @@ fn request_head(endpoint: &Endpoint, request: &Request) -> Bytes {
         b" HTTP/1.1\r\n",
     ]);
     put([b"host: ", endpoint.authority.as_bytes(), b"\r\n", b""]);
-    if !request.body.is_empty() || request.method == Method::POST {
+    if streaming {
+        put([b"transfer-encoding: chunked\r\n", b"", b"", b""]);
+    } else if !request.body.is_empty() || request.method == Method::POST {
         put([b"content-length: ", request.body.len().to_string().as_bytes(), b"\r\n", b""]);
     }
     for (name, value) in &request.headers {
@@ -89,19 +101,6 @@ fn request_head(endpoint: &Endpoint, request: &Request) -> Bytes {
 pub(super) fn head_size(first: &str, second: &str, headers: &HeaderMap) -> u64 {
     let lines: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     (first.len() + second.len() + " HTTP/1.1\r\n\r\n".len() + lines) as u64
-}
-
-fn poll_write_all(io: &mut Io, cx: &mut Context<'_>, message: &mut impl Buf) -> Poll<std::io::Result<()>> {
-    while message.has_remaining() {
-        let mut slices = [IoSlice::new(&[]); 2];
-        let used = message.chunks_vectored(&mut slices);
-        let written = ready!(Pin::new(&mut *io).poll_write_vectored(cx, &slices[..used]))?;
-        if written == 0 {
-            return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into()));
-        }
-        message.advance(written);
-    }
-    Pin::new(io).poll_flush(cx)
 }
 
 struct HeadReader {
@@ -164,6 +163,8 @@ impl HeadReader {
 pub(super) struct Incoming {
     /// Gone when the body has ended.
     io: Option<Io>,
+    /// What is still to be sent of the request.
+    upload: Option<Upload>,
     /// Received together with the head.
     rest: Bytes,
     framing: Framing,
@@ -186,6 +187,9 @@ impl Incoming {
                 return Poll::Ready(None);
             }
             let Some(io) = &mut self.io else { return Poll::Ready(None) };
+            if let Err(error) = poll_upload(&mut self.upload, io, cx) {
+                return self.fail(error);
+            }
             let step = if self.rest.is_empty() {
                 let (framing, unasked) = (&mut self.framing, &mut self.pool);
                 let max = self.max_trailers;

@@ -1,4 +1,5 @@
 use std::{
+    io,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -6,15 +7,16 @@ use std::{
 };
 
 use bytes::Bytes;
-use http_body::Body as _;
-use http_body_util::Full;
+use futures_util::{TryStreamExt, stream::BoxStream};
+use http_body::{Body as _, Frame};
+use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::task::AbortHandle;
 
 use super::{
-    Body, Endpoint, Error, ErrorKind, Request, Response, Timings, http1::head_size, io::Io, pool::Connection,
-    pool::Pool,
+    Body, Endpoint, Error, ErrorKind, Request, Response, Timings, http1::head_size, pool::Connection,
+    pool::Pool, socket::Io,
 };
 
 /// Window of a stream: what a server may send that is not read.
@@ -26,7 +28,7 @@ const CONNECTION_WINDOW: u32 = 5 * 1024 * 1024;
 /// The sending half of an HTTP/2 connection. Dropping it ends the task that drives the connection.
 #[derive(Debug)]
 pub(super) struct Sender {
-    send: SendRequest<Full<Bytes>>,
+    send: SendRequest<UnsyncBoxBody<Bytes, io::Error>>,
     driver: AbortHandle,
 }
 
@@ -64,6 +66,7 @@ pub(super) async fn exchange(
     mut sender: Sender,
     endpoint: &Endpoint,
     request: &Request,
+    body: Option<BoxStream<'static, io::Result<Bytes>>>,
     mut timings: Timings,
     pool: &Arc<Pool>,
 ) -> Result<Response, Error> {
@@ -71,8 +74,13 @@ pub(super) async fn exchange(
         .uri(&request.path)
         .map_err(|error| Error::new(ErrorKind::Configuration, "the request path is unusable").with(error))?;
     timings.header_bytes_out = head_size(request.method.as_str(), uri.path(), &request.headers);
-    timings.body_bytes_out = request.body.len() as u64;
-    let mut message = http::Request::new(Full::new(request.body.clone()));
+    let body = if let Some(stream) = body {
+        StreamBody::new(stream.map_ok(Frame::data)).boxed_unsync()
+    } else {
+        timings.body_bytes_out = request.body.len() as u64;
+        Full::new(request.body.clone()).map_err(|never| match never {}).boxed_unsync()
+    };
+    let mut message = http::Request::new(body);
     *message.method_mut() = request.method.clone();
     *message.uri_mut() = uri;
     *message.headers_mut() = request.headers.clone();

@@ -6,7 +6,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{http2::Sender, io::Io};
+use super::{http2::Sender, socket::Io};
 
 /// A connection that carries one exchange at a time.
 #[derive(Debug)]
