@@ -291,8 +291,8 @@ async fn drive<I>(
         let stop = |connection: Pin<&mut http2::Connection<_, _, _>>| connection.graceful_shutdown();
         Box::pin(until_drained(Watched::new(connection, state), &shutdown, stop)).await
     } else {
-        let connection = http1(&limits).serve_connection(io, service);
-        let stop = |connection: Pin<&mut http1::Connection<_, _>>| connection.graceful_shutdown();
+        let connection = http1(&limits).serve_connection(io, service).with_upgrades();
+        let stop = |connection: Pin<&mut http1::UpgradeableConnection<_, _>>| connection.graceful_shutdown();
         until_drained(Watched::new(connection, state), &shutdown, stop).await
     };
     if let Err(reason) = ended {

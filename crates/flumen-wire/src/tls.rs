@@ -34,9 +34,13 @@ pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, In
     Ok(found)
 }
 
-pub(crate) fn client_config(
+/// The settings of a client that trusts the public roots and some more, and offers these protocols.
+///
+/// # Errors
+/// When a root certificate cannot be used.
+pub fn client_config(
     extra_roots: Vec<CertificateDer<'static>>,
-    alpn: &str,
+    alpn: &[&str],
 ) -> Result<rustls::ClientConfig, rustls::Error> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     for root in extra_roots {
@@ -46,7 +50,7 @@ pub(crate) fn client_config(
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
     Ok(config)
 }
 

@@ -1,11 +1,7 @@
-use std::{
-    fmt,
-    os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fmt, os::unix::fs::MetadataExt, path::Path, time::Duration};
 
 use bytes::{Bytes, BytesMut};
+use futures_util::future::BoxFuture;
 use tokio::time::sleep;
 
 use super::{File, Files, PIECE, lines::cut_line};
@@ -25,10 +21,12 @@ pub enum TailFrom {
     End,
 }
 
+type Open = Box<dyn Fn() -> BoxFuture<'static, Result<File>> + Send + Sync>;
+
 /// The lines of a file that grows, without end; see [`Files::tail`].
 pub struct Tail {
-    files: Files,
-    path: PathBuf,
+    /// Opens what now has the file's name.
+    open: Open,
     file: File,
     at: u64,
     rest: BytesMut,
@@ -42,17 +40,32 @@ impl Files {
     /// # Errors
     /// When it cannot be opened.
     pub async fn tail(&self, path: impl AsRef<Path>, from: TailFrom) -> Result<Tail> {
-        let path = path.as_ref().to_owned();
-        let file = self.open(&path).await?;
-        let at = match from {
-            TailFrom::Start => 0,
-            TailFrom::End => file.metadata().await?.len(),
-        };
-        Ok(Tail { files: self.clone(), path, file, at, rest: BytesMut::new(), searched: 0 })
+        let (files, path) = (self.clone(), path.as_ref().to_owned());
+        Tail::follow(from, move || {
+            let (files, path) = (files.clone(), path.clone());
+            Box::pin(async move { files.open(path).await })
+        })
+        .await
     }
 }
 
 impl Tail {
+    /// Follows what the function opens; it is called again and again to see whether the file was replaced.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub async fn follow(
+        from: TailFrom,
+        open: impl Fn() -> BoxFuture<'static, Result<File>> + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let file = open().await?;
+        let at = match from {
+            TailFrom::Start => 0,
+            TailFrom::End => file.metadata().await?.len(),
+        };
+        Ok(Self { open: Box::new(open), file, at, rest: BytesMut::new(), searched: 0 })
+    }
+
     /// Waits for the next whole line, without its end.
     ///
     /// Cancel-safe.
@@ -87,11 +100,11 @@ impl Tail {
             return Ok(true);
         }
         // Between two files of a rotation there may be none: then there is nothing new.
-        let Ok(there) = self.files.metadata(&self.path).await else { return Ok(false) };
+        let Ok(file) = (self.open)().await else { return Ok(false) };
+        let there = file.metadata().await?;
         if (there.dev(), there.ino()) == (own.dev(), own.ino()) {
             return Ok(false);
         }
-        let Ok(file) = self.files.open(&self.path).await else { return Ok(false) };
         self.file = file;
         self.at = 0;
         Ok(true)
@@ -100,6 +113,6 @@ impl Tail {
 
 impl fmt::Debug for Tail {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tail").field("path", &self.path).field("at", &self.at).finish_non_exhaustive()
+        f.debug_struct("Tail").field("file", &self.file).field("at", &self.at).finish_non_exhaustive()
     }
 }

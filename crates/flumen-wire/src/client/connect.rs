@@ -41,7 +41,7 @@ impl Connector {
                 Protocol::Http1 => "http/1.1",
                 Protocol::Http2 => "h2",
             };
-            let config = tls::client_config(options.extra_roots, alpn).map_err(|error| {
+            let config = tls::client_config(options.extra_roots, &[alpn]).map_err(|error| {
                 Error::new(ErrorKind::Configuration, "a root certificate is unusable").with(error)
             })?;
             Some((Arc::new(config), name))
