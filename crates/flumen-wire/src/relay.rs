@@ -155,7 +155,7 @@ mod tests {
     #[tokio::test]
     async fn a_side_that_breaks_is_named_with_what_went_through() {
         let (mut client, one) = duplex(64);
-        let broken = tokio_test_io();
+        let broken = silent_and_closed();
         let relaying = tokio::spawn(relay(one, broken));
         client.write_all(b"12345").await.unwrap();
         let error = relaying.await.unwrap().unwrap_err();
@@ -164,9 +164,9 @@ mod tests {
     }
 
     /// Takes nothing and never says anything.
-    fn tokio_test_io() -> impl AsyncRead + AsyncWrite + Send {
-        let (reader, _keep) = duplex(1);
-        std::mem::forget(_keep);
+    fn silent_and_closed() -> impl AsyncRead + AsyncWrite + Send {
+        let (reader, keep) = duplex(1);
+        std::mem::forget(keep);
         let (writer, gone) = duplex(1);
         drop(gone);
         tokio::io::join(reader, writer)

@@ -11,16 +11,21 @@ type Matrix = Vec<Vec<f64>>;
 #[tokio::main]
 async fn main() -> Result<()> {
     let size = std::env::args().nth(1).map_or(Ok(200), |size| size.parse())?;
-    let multiply = task(|_, (a, b): (Matrix, Matrix)| async move {
-        if a.iter().any(|row| row.len() != b.len()) {
-            return Err(Error::failed("the first must have as many columns as the second has rows"));
+    let queue = Executor::compute().queue("matrix");
+    let rows = queue.clone();
+    let multiply = task(move |_, (a, b): (Matrix, Matrix)| {
+        let rows = rows.clone();
+        async move {
+            if a.iter().any(|row| row.len() != b.len()) {
+                return Err(Error::failed("the first must have as many columns as the second has rows"));
+            }
+            let b = Arc::new(b);
+            let columns = b.first().map_or(0, Vec::len);
+            let row = move |row: Vec<f64>| {
+                (0..columns).map(|to| row.iter().zip(&*b).map(|(x, other)| x * other[to]).sum()).collect()
+            };
+            rows.map(a, row).await
         }
-        let b = Arc::new(b);
-        let columns = b.first().map_or(0, Vec::len);
-        let row = move |row: Vec<f64>| {
-            (0..columns).map(|to| row.iter().zip(&*b).map(|(x, other)| x * other[to]).sum()).collect()
-        };
-        Executor::compute().queue("matrix").map(a, row).await
     });
     let identity = |row| (0..size).map(|column| f64::from(u8::from(row == column))).collect();
     let numbers: Matrix =
@@ -30,8 +35,10 @@ async fn main() -> Result<()> {
         .run(&Context::new(), (numbers.clone(), (0..size).map(identity).collect()))
         .await?;
     println!("{size} x {size}: {}", if product == numbers { "A x 1 = A" } else { "wrong!" });
-    for queue in Executor::compute().stats() {
-        println!("queue {}: {} turns, {:.1?} of thread time", queue.name, queue.done, queue.busy);
-    }
+    let stats = queue.stats();
+    println!(
+        "queue {}: turns of {:.1?} at the median, {:.1?} at most",
+        stats.name, stats.run.p50, stats.run.max
+    );
     Ok(())
 }

@@ -1,4 +1,4 @@
-use std::{fs::Metadata, io, ops::Bound, os::unix::fs::MetadataExt, time::SystemTime};
+use std::{fs::Metadata, io, os::unix::fs::MetadataExt, time::SystemTime};
 
 use axum::{
     Router,
@@ -10,9 +10,10 @@ use axum::{
 use futures_util::StreamExt;
 use headers::{
     AcceptRanges, ContentLength, ContentRange, ETag, HeaderMapExt, IfModifiedSince, IfNoneMatch, IfRange,
-    LastModified, Range,
+    LastModified,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http_range_header::{RangeUnsatisfiableError, parse_range_header};
 
 use super::{FileError, Root};
 
@@ -54,7 +55,7 @@ async fn download(
     let unchanged = asked
         .typed_get::<IfRange>()
         .is_none_or(|condition| !condition.is_modified(Some(&tag), Some(&last_modified)));
-    let (status, start, end) = match wanted(asked.typed_get::<Range>().filter(|_| unchanged), length) {
+    let (status, start, end) = match wanted(asked.get(header::RANGE).filter(|_| unchanged), length) {
         Wanted::All => (StatusCode::OK, 0, length),
         Wanted::Part(start, end) => (StatusCode::PARTIAL_CONTENT, start, end),
         Wanted::Nothing => {
@@ -97,25 +98,18 @@ enum Wanted {
     Nothing,
 }
 
-fn wanted(range: Option<Range>, length: u64) -> Wanted {
-    let Some(range) = range else { return Wanted::All };
-    let mut ranges = range.satisfiable_ranges(length);
-    let Some((start, end)) = ranges.next() else { return Wanted::Nothing };
-    if ranges.next().is_some() {
+fn wanted(range: Option<&HeaderValue>, length: u64) -> Wanted {
+    // A range that cannot be understood is as good as none (RFC 9110, section 14.2).
+    let Some(range) = range.and_then(|range| parse_range_header(range.to_str().ok()?).ok()) else {
         return Wanted::All;
+    };
+    match range.validate(length).as_deref() {
+        Ok([range]) => Wanted::Part(*range.start(), range.end() + 1),
+        Ok(_) | Err(RangeUnsatisfiableError::OverlappingRanges) => Wanted::All,
+        // The last so many bytes of a file that has fewer.
+        Err(RangeUnsatisfiableError::FileSuffixOutOfBounds) if length > 0 => Wanted::Part(0, length),
+        Err(_) => Wanted::Nothing,
     }
-    let start = match start {
-        Bound::Included(start) => start,
-        Bound::Excluded(start) => start + 1,
-        Bound::Unbounded => 0,
-    };
-    let end = match end {
-        Bound::Included(end) => end.saturating_add(1),
-        Bound::Excluded(end) => end,
-        Bound::Unbounded => length,
-    };
-    let end = end.min(length);
-    if start < end { Wanted::Part(start, end) } else { Wanted::Nothing }
 }
 
 #[cfg(test)]
@@ -127,7 +121,7 @@ mod tests {
         let of = |value: &'static str| {
             let mut headers = HeaderMap::new();
             headers.insert(header::RANGE, HeaderValue::from_static(value));
-            wanted(headers.typed_get(), 10)
+            wanted(headers.get(header::RANGE), 10)
         };
         assert_eq!(of("bytes=0-3"), Wanted::Part(0, 4));
         assert_eq!(of("bytes=7-"), Wanted::Part(7, 10));

@@ -75,8 +75,9 @@ impl<C: Decoder> Peer<C> {
     }
 
     /// Waits until the server drains: a handler that goes on for long says goodbye then.
-    pub async fn draining(&self) {
-        self.shutdown.draining().await;
+    pub fn draining(&self) -> impl Future<Output = ()> + Send + use<C> {
+        let shutdown = self.shutdown.clone();
+        async move { shutdown.draining().await }
     }
 
     /// Whether the server drains.
