@@ -31,7 +31,7 @@ impl<T: Task> Task for Named<T> {
 
     async fn run(&self, cx: &Context, input: T::Input) -> Result<T::Output> {
         let (cx, entered) = cx.enter(&self.name);
-        entered.watch(self.task.run(&cx, input)).await
+        entered.watch(Box::pin(self.task.run(&cx, input))).await
     }
 
     fn sketch(&self) -> Sketch {
@@ -98,7 +98,7 @@ impl<T: Task> Task for Module<T> {
         let (cx, entered) = cx.scoped().enter(&self.name);
         let began = Instant::now();
         self.counts.runs.fetch_add(1, Relaxed);
-        let outcome = entered.watch(self.task.run(&cx, input)).await;
+        let outcome = entered.watch(Box::pin(self.task.run(&cx, input))).await;
         let count = if outcome.is_ok() { &self.counts.finished } else { &self.counts.failed };
         count.fetch_add(1, Relaxed);
         let busy = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);

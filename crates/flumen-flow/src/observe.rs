@@ -10,7 +10,7 @@ use std::{
 
 use futures_util::{
     FutureExt,
-    future::{AbortHandle, AbortRegistration, Abortable},
+    future::{AbortHandle, AbortRegistration, Abortable, BoxFuture},
 };
 use tokio::{sync::broadcast, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -218,7 +218,10 @@ impl Entered {
     }
 
     /// Runs the task to its end. A panic and a cancel from outside become errors; every error gets the task's name.
-    pub(crate) async fn watch<O>(mut self, work: impl Future<Output = Result<O>>) -> Result<O> {
+    ///
+    /// The future comes in a box: each layer around one that is not holds it twice, as the argument and where it is
+    /// polled, and a few names around a large client's future would not fit on the stack.
+    pub(crate) async fn watch<O>(mut self, work: BoxFuture<'_, Result<O>>) -> Result<O> {
         let span = tracing::debug_span!("task", name = &*self.name);
         let outcome = match self.registration.take() {
             Some(registration) => Abortable::new(guarded(work), registration)

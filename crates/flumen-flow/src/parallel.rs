@@ -91,7 +91,7 @@ pub(crate) fn in_branch(error: Error, number: usize) -> Error {
 }
 
 macro_rules! group_of_tuple {
-    ($($T:ident $n:tt $value:ident),+) => {
+    ($($T:ident $n:tt),+) => {
         impl<In: Clone + Send, $($T: Task<Input = In>),+> Group for ($($T,)+) {
             type Input = In;
             type Outputs = ($($T::Output,)+);
@@ -102,13 +102,11 @@ macro_rules! group_of_tuple {
             }
 
             async fn all(&self, lanes: &impl Lanes, _: usize, input: In) -> Result<Self::Outputs> {
-                $(let $value = lanes.run($n, &self.$n, input.clone());)+
-                tokio::try_join!($($value),+)
+                tokio::try_join!($(lanes.run($n, &self.$n, input.clone())),+)
             }
 
             async fn settled(&self, lanes: &impl Lanes, _: usize, input: In) -> Self::Settled {
-                $(let $value = lanes.run($n, &self.$n, input.clone());)+
-                tokio::join!($($value),+)
+                tokio::join!($(lanes.run($n, &self.$n, input.clone())),+)
             }
 
             fn sketches(&self) -> Vec<Sketch> {
@@ -118,13 +116,13 @@ macro_rules! group_of_tuple {
     };
 }
 
-group_of_tuple!(A 0 a, B 1 b);
-group_of_tuple!(A 0 a, B 1 b, C 2 c);
-group_of_tuple!(A 0 a, B 1 b, C 2 c, D 3 d);
-group_of_tuple!(A 0 a, B 1 b, C 2 c, D 3 d, E 4 e);
-group_of_tuple!(A 0 a, B 1 b, C 2 c, D 3 d, E 4 e, F 5 f);
-group_of_tuple!(A 0 a, B 1 b, C 2 c, D 3 d, E 4 e, F 5 f, G 6 g);
-group_of_tuple!(A 0 a, B 1 b, C 2 c, D 3 d, E 4 e, F 5 f, G 6 g, H 7 h);
+group_of_tuple!(A 0, B 1);
+group_of_tuple!(A 0, B 1, C 2);
+group_of_tuple!(A 0, B 1, C 2, D 3);
+group_of_tuple!(A 0, B 1, C 2, D 3, E 4);
+group_of_tuple!(A 0, B 1, C 2, D 3, E 4, F 5);
+group_of_tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6);
+group_of_tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7);
 
 impl<T: Task<Input: Clone>> Group for Vec<T> {
     type Input = T::Input;

@@ -91,13 +91,13 @@ where
         let (writer, cursor) = flumen_stream::log(Watermarks::new(self.buffer));
         let out = Out::new(writer);
         let first_cx = cx.with_out(out.clone());
-        let first = async {
+        let first = pin!(async {
             let outcome = self.first.run(&first_cx, input).await.map(drop);
             out.close(outcome.as_ref().err()).await;
             outcome
-        };
-        let second = self.second.run(cx, Frames { cursor });
-        match select(pin!(first), pin!(second)).await {
+        });
+        let second = pin!(self.second.run(cx, Frames { cursor }));
+        match select(first, second).await {
             Either::Left((Ok(()), second)) => second.await,
             // The second stage does not want the rest: what it comes to is what counts.
             Either::Left((Err(error), second)) if error.kind() == ErrorKind::Cancelled => second.await,
@@ -198,7 +198,7 @@ impl<G: Group, F: Frame + Send + 'static> Task for Ordered<G, F> {
     async fn run(&self, cx: &Context, input: G::Input) -> Result<G::Outputs> {
         let (lanes, cursors) = Separate::<F>::new(cx, self.parallel.group.branches(), self.buffer);
         let out = cx.out::<F>();
-        let forward = async {
+        let forward = pin!(async {
             for mut cursor in cursors {
                 // A branch that failed fails the whole; its error is the one to tell.
                 while let Some(Ok(frame)) = cursor.next().await {
@@ -206,8 +206,8 @@ impl<G: Group, F: Frame + Send + 'static> Task for Ordered<G, F> {
                 }
             }
             Ok(())
-        };
-        let work = self.parallel.group.all(&lanes, self.parallel.width, input);
+        });
+        let work = pin!(self.parallel.group.all(&lanes, self.parallel.width, input));
         both(work, forward).await
     }
 
@@ -234,13 +234,13 @@ impl<G: Group, F: Frame + Send + 'static> Task for AsReady<G, F> {
                 .filter_map(move |frame| std::future::ready(frame.ok().map(|frame| Tagged { branch, frame })))
         });
         let mut frames = select_all(tagged);
-        let forward = async {
+        let forward = pin!(async {
             while let Some(frame) = frames.next().await {
                 out.send(frame).await?;
             }
             Ok(())
-        };
-        let work = self.parallel.group.all(&lanes, self.parallel.width, input);
+        });
+        let work = pin!(self.parallel.group.all(&lanes, self.parallel.width, input));
         both(work, forward).await
     }
 
@@ -251,10 +251,10 @@ impl<G: Group, F: Frame + Send + 'static> Task for AsReady<G, F> {
 
 /// Both to their ends, or the first failure.
 async fn both<O>(
-    work: impl Future<Output = Result<O>>,
-    forward: impl Future<Output = Result<()>>,
+    work: Pin<&mut impl Future<Output = Result<O>>>,
+    forward: Pin<&mut impl Future<Output = Result<()>>>,
 ) -> Result<O> {
-    match select(pin!(work), pin!(forward)).await {
+    match select(work, forward).await {
         Either::Left((Ok(output), forward)) => forward.await.map(|()| output),
         Either::Right((Ok(()), work)) => work.await,
         // A failure does not wait for a reader; the stream ends with it.

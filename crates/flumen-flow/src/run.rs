@@ -52,7 +52,8 @@ impl<O: Send + 'static> Run<O> {
 async fn drive<T: Task>(task: T, cx: Context, input: T::Input) -> Result<T::Output> {
     let token = cx.cancel_token();
     let mut over = Over { state: Arc::clone(cx.state()), ended: None };
-    let work = guarded(task.run(&cx, input));
+    // In a box before anything is wrapped around it: see `Entered::watch`.
+    let work = guarded(Box::pin(task.run(&cx, input)));
     let deadline = cx.deadline();
     let outcome = token.run_until_cancelled(async {
         match deadline {

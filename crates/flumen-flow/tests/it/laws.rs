@@ -135,3 +135,32 @@ proptest! {
         });
     }
 }
+
+fn size(flow: &impl Task<Input = i64>) -> usize {
+    let cx = Context::new();
+    size_of_val(&flow.run(&cx, 0))
+}
+
+/// The size of a flow's future is about that of its largest task's, however it is composed: with layers that each hold it
+/// twice, a few of them would not fit on a thread's stack.
+#[test]
+fn layers_do_not_multiply_the_size_of_futures() {
+    const STATE: usize = 10_000;
+    let large = || {
+        task(|_, n: i64| async move {
+            let state = [n; STATE / 8];
+            tokio::task::yield_now().await;
+            Ok(state[0])
+        })
+    };
+    let alone = size(&large());
+    assert!(alone >= STATE);
+    let backoff = flumen_flow::Backoff::attempts(1);
+    let wait = std::time::Duration::from_secs(1);
+    assert!(size(&large().named("a").named("b").module("c")) < 2_000, "named tasks are in boxes");
+    let layers = large().then(|_, n| async move { Ok(n) }).retry(backoff).timeout(wait).fallback(large());
+    let layers = layers.catch(|_, error| Err(error)).finally(|_, _| {}).repeat().times(2);
+    assert!(size(&layers) < alone * 5 / 4, "{} of {alone}", size(&layers));
+    let two = parallel((large(), large()));
+    assert!(size(&two) < alone * 5 / 2, "{} of {alone}", size(&two));
+}
