@@ -1,14 +1,17 @@
-use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, process::ExitCode, thread, time::Duration};
+use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, thread};
 
+use flumen_flow::{Context, Task};
 use flumen_gateway::{
     Control, Gateway, StartError, Watch,
     config::{Config, ConfigError, Loaded},
+    reloading,
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    time::{MissedTickBehavior, interval, sleep},
+    sync::Notify,
+    time::sleep,
 };
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
@@ -109,7 +112,7 @@ fn start_steering(arguments: &Arguments, control: Control, watch: Watch) -> std:
             hangup: signal(SignalKind::hangup())?,
         }
     };
-    let steering = move || runtime.block_on(steer(&arguments, &control, watch, signals));
+    let steering = move || runtime.block_on(steer(arguments, &control, watch, signals));
     thread::Builder::new().name("control".to_owned()).spawn(steering).map(drop)
 }
 
@@ -129,22 +132,18 @@ impl Signals {
     }
 }
 
-async fn steer(arguments: &Arguments, control: &Control, mut watch: Watch, mut signals: Signals) {
-    // Asking once a second works on every file system and with every way to replace a file.
-    let mut look = interval(Duration::from_secs(1));
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+async fn steer(arguments: Arguments, control: &Control, watch: Watch, mut signals: Signals) {
+    let asked = Arc::new(Notify::new());
+    let load = move || arguments.load();
+    let reloading = reloading(control.clone(), load, Arc::clone(&asked)).start(&Context::new(), watch);
     loop {
         tokio::select! {
             _ = signals.terminate.recv() => break,
             _ = signals.interrupt.recv() => break,
-            _ = signals.hangup.recv() => reload(arguments, control, &mut watch),
-            _ = look.tick() => {
-                if watch.changed() {
-                    reload(arguments, control, &mut watch);
-                }
-            }
+            _ = signals.hangup.recv() => asked.notify_one(),
         }
     }
+    reloading.stop();
     let patience = control.config().timeouts.drain;
     info!("draining: no new connections; running streams have {}", humantime::format_duration(patience));
     control.drain();
@@ -153,21 +152,4 @@ async fn steer(arguments: &Arguments, control: &Control, mut watch: Watch, mut s
         () = signals.stop() => warn!("asked again; ending what still runs"),
     }
     control.abort();
-}
-
-fn reload(arguments: &Arguments, control: &Control, watch: &mut Watch) {
-    let loaded = match arguments.load() {
-        Ok(loaded) => loaded,
-        Err(error) => {
-            return error!("the new configuration is refused, the old one stays in force:\n{error}");
-        }
-    };
-    *watch = Watch::new(loaded.files.clone());
-    match control.reload(loaded) {
-        Ok(fixed) if fixed.is_empty() => info!("the new configuration is in force"),
-        Ok(fixed) => {
-            warn!("the new configuration is in force, except for what needs a restart: {}", fixed.join(", "));
-        }
-        Err(error) => error!("the new configuration is refused, the old one stays in force: {error}"),
-    }
 }

@@ -3,7 +3,6 @@
 use std::{
     io,
     net::SocketAddr,
-    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
 };
@@ -221,36 +220,4 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     check(limits(old) != limits(new), "server limits and connection timeouts");
     check(old.log.access != new.log.access, "log.access");
     fixed
-}
-
-/// The files whose change means that the configuration is to be read again.
-#[derive(Debug)]
-pub struct Watch {
-    files: Vec<(PathBuf, Option<Fingerprint>)>,
-}
-
-type Fingerprint = (std::time::SystemTime, u64);
-
-impl Watch {
-    /// Watches these files, starting now.
-    pub fn new(files: Vec<PathBuf>) -> Self {
-        Self { files: files.into_iter().map(|file| (file.clone(), fingerprint(&file))).collect() }
-    }
-
-    /// Whether a file has changed since this was last asked.
-    pub fn changed(&mut self) -> bool {
-        let mut changed = false;
-        for (file, seen) in &mut self.files {
-            let now = fingerprint(file);
-            changed |= now != *seen;
-            *seen = now;
-        }
-        changed
-    }
-}
-
-/// Following links, so that a mount whose link is swapped counts as changed.
-fn fingerprint(file: &std::path::Path) -> Option<Fingerprint> {
-    let metadata = file.metadata().ok()?;
-    Some((metadata.modified().ok()?, metadata.len()))
 }

@@ -16,8 +16,10 @@ mod observe;
 mod playground;
 mod provider;
 mod relay;
+mod reload;
 mod request;
 mod respond;
 mod routes;
 
-pub use gateway::{Control, Gateway, StartError, Watch};
+pub use gateway::{Control, Gateway, StartError};
+pub use reload::{Watch, reloading};

@@ -1,0 +1,114 @@
+//! Taking over a changed configuration while the gateway runs: a flow that repeats until the gateway stops.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use flumen_flow::{Backoff, Context, Error, Result, Task, branch, executor::Executor, task};
+use tokio::{sync::Notify, time::sleep};
+use tracing::{error, info, warn};
+
+use crate::{
+    config::{ConfigError, Loaded},
+    gateway::Control,
+};
+
+/// How often files are looked at. Asking works on every file system and with every way to replace a file.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The files whose change means that the configuration is to be read again.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    files: Vec<(PathBuf, Option<Fingerprint>)>,
+}
+
+type Fingerprint = (std::time::SystemTime, u64);
+
+impl Watch {
+    /// Watches these files, starting now.
+    pub fn new(files: Vec<PathBuf>) -> Self {
+        Self { files: files.into_iter().map(|file| (file.clone(), fingerprint(&file))).collect() }
+    }
+
+    /// Whether a file has changed since this was last asked.
+    fn changed(&mut self) -> bool {
+        let mut changed = false;
+        for (file, seen) in &mut self.files {
+            let now = fingerprint(file);
+            changed |= now != *seen;
+            *seen = now;
+        }
+        changed
+    }
+}
+
+/// Following links, so that a mount whose link is swapped counts as changed.
+fn fingerprint(file: &std::path::Path) -> Option<Fingerprint> {
+    let metadata = file.metadata().ok()?;
+    Some((metadata.modified().ok()?, metadata.len()))
+}
+
+/// What goes round: the files, and whether the configuration is to be read again.
+#[derive(Clone)]
+struct Round {
+    watch: Watch,
+    due: bool,
+}
+
+/// A flow that reads the configuration again whenever one of its files has changed or somebody notifies it, and puts it in
+/// force: all of it or nothing. It goes on until its run is asked to stop. Files are read on threads of their own.
+pub fn reloading<L>(control: Control, load: L, asked: Arc<Notify>) -> impl Task<Input = Watch, Output = ()>
+where
+    L: Fn() -> Result<Loaded, ConfigError> + Send + Sync + 'static,
+{
+    let files = Executor::blocking().queue("configuration");
+    let look = files.task(|mut round: Round| {
+        round.due = round.watch.changed();
+        Ok(round)
+    });
+    let wait = task(move |cx: Context, round: Round| {
+        let asked = Arc::clone(&asked);
+        async move {
+            let due = tokio::select! {
+                () = asked.notified() => true,
+                () = sleep(LOOK) => false,
+                () = cx.stopping() => return Err(Error::failed("stopping")),
+            };
+            Ok(Round { due, ..round })
+        }
+    });
+    let reload = files.task(move |mut round: Round| {
+        round.due = false;
+        if let Some(files) = reload(&control, &load) {
+            round.watch = Watch::new(files);
+        }
+        Ok(round)
+    });
+    let keep = |_: Context, round: Round| async move { Ok(round) };
+    let looked = branch(|round: &Round| round.due, task(keep), look);
+    let round =
+        wait.chain(looked).chain(branch(|round: &Round| round.due, reload.named("reload"), task(keep)));
+    task(|_, watch: Watch| async move { Ok(Round { watch, due: false }) })
+        .chain(round.repeat().forever(Backoff::endless()))
+        .then(|_, _| async { Ok(()) })
+        .catch(|cx, error| if cx.is_stopping() { Ok(()) } else { Err(error) })
+        .named("configuration")
+}
+
+/// Returns the files to watch from now on, if the new configuration could be read.
+fn reload(control: &Control, load: &impl Fn() -> Result<Loaded, ConfigError>) -> Option<Vec<PathBuf>> {
+    let loaded = match load() {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            error!("the new configuration is refused, the old one stays in force:\n{error}");
+            return None;
+        }
+    };
+    let files = loaded.files.clone();
+    match control.reload(loaded) {
+        Ok(fixed) if fixed.is_empty() => info!("the new configuration is in force"),
+        Ok(fixed) => {
+            warn!("the new configuration is in force, except for what needs a restart: {}", fixed.join(", "));
+        }
+        Err(error) => error!("the new configuration is refused, the old one stays in force: {error}"),
+    }
+    Some(files)
+}
