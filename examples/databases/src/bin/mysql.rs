@@ -16,10 +16,7 @@ async fn main() -> Result<()> {
             Ok(connection.query_first::<i64, _>(sql).await?.unwrap_or_default())
         })
     };
-    let both = parallel((
-        ask("SELECT SLEEP(0.2) + 20").named("slow"),
-        ask("SELECT 1 + 21").named("fast"),
-    ));
+    let both = parallel((ask("SELECT SLEEP(0.2) + 20").named("slow"), ask("SELECT 1 + 21").named("fast")));
     let flow = both.timeout(Duration::from_secs(10)).then(|_, (slow, fast)| async move { Ok(slow + fast) });
     println!("the answers sum up to {}", flow.run(&Context::new(), pool.clone()).await?);
     pool.disconnect().await?;

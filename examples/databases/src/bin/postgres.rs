@@ -11,7 +11,8 @@ use flumen::{
 async fn main() -> flumen::flow::Result<()> {
     let config = std::env::args().nth(1).unwrap_or("host=127.0.0.1 user=postgres".into());
     let connect = task(|_, config: String| async move {
-        let (client, connection) = tokio_postgres::connect(&config, tokio_postgres::NoTls).await.or_retry()?;
+        let (client, connection) =
+            tokio_postgres::connect(&config, tokio_postgres::NoTls).await.or_retry()?;
         tokio::spawn(connection);
         Ok(client)
     });
