@@ -27,18 +27,21 @@ use crate::{Context, Result, Sketch, Task};
 
 mod algorithms;
 mod config;
+mod handle;
 mod job;
 mod schedule;
 mod shared;
 mod stats;
 mod sync;
+mod worker;
 
 pub use config::{Policy, QueueConfig, WhenFull};
 pub use job::{Work, is_cancelled, others_wait, yield_turn};
 pub use stats::{QueueStats, Spread};
 
+use handle::{Owner, QueueHandle};
 use job::{Cell, Once, Turns};
-use shared::{Owner, QueueHandle, Shared};
+use shared::Shared;
 
 /// Threads with named queues. Cheap to clone; when the last clone, [`Queue`] and [`Work`] are gone, the threads end after the
 /// turns they are in, and detached work that still waits is dropped.

@@ -246,7 +246,7 @@ impl File {
                         at += piece.len() as u64;
                         writer.push([piece]);
                     }
-                    Err(error) => return writer.fail(crate::run::end_of(&error)),
+                    Err(error) => return writer.fail(crate::streaming::end_of(&error)),
                 }
             }
             writer.complete();

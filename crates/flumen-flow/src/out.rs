@@ -3,7 +3,7 @@ use std::{any::type_name, fmt, sync::Arc};
 use flumen_stream::{Frame, Pressure, Writer};
 use tokio::sync::Mutex;
 
-use crate::{Error, ErrorKind, Result, run::end_of};
+use crate::{Error, ErrorKind, Result, streaming::end_of};
 
 /// Where a task emits frames while it runs; see [`Context::out`](crate::Context::out). Cheap to clone.
 ///

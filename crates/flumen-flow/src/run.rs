@@ -5,20 +5,12 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context as Cx, Poll, ready},
-    time::Duration,
 };
 
-use flumen_stream::{Cause, Cursor, End, Frame, Watermarks};
-use futures_util::{Stream, future::BoxFuture};
-use serde::Serialize;
-use tokio::{
-    sync::broadcast::{Receiver, error::RecvError},
-    task::JoinHandle,
-    time::timeout_at,
-};
+use tokio::{task::JoinHandle, time::timeout_at};
 
 use crate::{
-    Context, Error, ErrorKind, Out, Result, Task,
+    Context, Error, ErrorKind, Result, RunTree, Task, TaskEventKind,
     observe::{ROOT, RunState, guarded},
 };
 
@@ -49,7 +41,7 @@ impl<O: Send + 'static> Run<O> {
 }
 
 /// Runs a task under its context's deadline and cancel token.
-async fn drive<T: Task>(task: T, cx: Context, input: T::Input) -> Result<T::Output> {
+pub(crate) async fn drive<T: Task>(task: T, cx: Context, input: T::Input) -> Result<T::Output> {
     let token = cx.cancel_token();
     let mut over = Over { state: Arc::clone(cx.state()), ended: None };
     // In a box before anything is wrapped around it: see `Entered::watch`.
@@ -88,6 +80,10 @@ impl Drop for Over {
 }
 
 impl<O> Run<O> {
+    pub(crate) fn of(task: JoinHandle<Result<O>>, handle: RunHandle) -> Self {
+        Self { task, handle }
+    }
+
     /// Steers and shows the run, also for others than whoever waits for it.
     pub fn handle(&self) -> RunHandle {
         self.handle.clone()
@@ -164,248 +160,4 @@ impl fmt::Debug for RunHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RunHandle").field("over", &self.is_over()).finish_non_exhaustive()
     }
-}
-
-/// What a named task is at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TaskState {
-    /// It runs.
-    Running,
-    /// It succeeded.
-    Finished,
-    /// It failed.
-    Failed,
-    /// It was dropped before its end, or cancelled by name.
-    Cancelled,
-}
-
-/// The named tasks of a run. `Display` draws it.
-#[derive(Clone, Debug, Serialize)]
-pub struct RunTree {
-    /// The task's name.
-    pub name: String,
-    /// What it is at.
-    pub state: TaskState,
-    /// How often it began.
-    pub runs: u64,
-    /// When it began the last time, since the start of the run.
-    pub started: Duration,
-    /// What all its runs took.
-    pub elapsed: Duration,
-    /// How long its work waited in executors' queues.
-    pub waited: Duration,
-    /// The named tasks within it.
-    pub children: Vec<RunTree>,
-}
-
-impl RunTree {
-    fn draw(&self, f: &mut fmt::Formatter<'_>, depth: usize) -> fmt::Result {
-        let state = match self.state {
-            TaskState::Running => "…",
-            TaskState::Finished => "✓",
-            TaskState::Failed => "✗",
-            TaskState::Cancelled => "-",
-        };
-        write!(
-            f,
-            "{:indent$}{state} {} at {:.1?} took {:.1?}",
-            "",
-            self.name,
-            self.started,
-            self.elapsed,
-            indent = 2 * depth
-        )?;
-        if self.runs > 1 {
-            write!(f, " ({} runs)", self.runs)?;
-        }
-        if !self.waited.is_zero() {
-            write!(f, ", {:.1?} of it in queues", self.waited)?;
-        }
-        writeln!(f)?;
-        self.children.iter().try_for_each(|child| child.draw(f, depth + 1))
-    }
-}
-
-impl fmt::Display for RunTree {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.draw(f, 0)
-    }
-}
-
-/// Something that happened to a named task.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct TaskEvent {
-    /// The names from the outermost to the task, joined by `/`; empty for the run itself.
-    pub path: String,
-    /// Since the start of the run.
-    pub at: Duration,
-    /// What happened.
-    #[serde(flatten)]
-    pub kind: TaskEventKind,
-}
-
-/// What happened to a named task.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
-pub enum TaskEventKind {
-    /// It began.
-    Started,
-    /// It succeeded.
-    Finished,
-    /// It failed.
-    Failed {
-        /// The error as text.
-        error: String,
-    },
-    /// It failed and will be tried again.
-    Retrying {
-        /// The try that failed, from 1.
-        attempt: u32,
-        /// How long until the next.
-        pause: Duration,
-        /// The error as text.
-        error: String,
-    },
-    /// It was cancelled, or the task around it ended first.
-    Cancelled,
-    /// The reader was too slow for this many events.
-    Missed {
-        /// How many.
-        events: u64,
-    },
-}
-
-/// What happens to the named tasks of a run, as it happens, and last, under an empty path, the end of the run; see
-/// [`Context::observed`]. The run never waits for it: a reader that is slower sees [`TaskEventKind::Missed`].
-pub struct Events {
-    over: bool,
-    next: BoxFuture<'static, (Receiver<TaskEvent>, Result<TaskEvent, RecvError>)>,
-}
-
-impl From<Receiver<TaskEvent>> for Events {
-    fn from(receiver: Receiver<TaskEvent>) -> Self {
-        Self { over: false, next: Box::pin(receive(receiver)) }
-    }
-}
-
-async fn receive(mut receiver: Receiver<TaskEvent>) -> (Receiver<TaskEvent>, Result<TaskEvent, RecvError>) {
-    let event = receiver.recv().await;
-    (receiver, event)
-}
-
-impl Stream for Events {
-    type Item = TaskEvent;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Cx<'_>) -> Poll<Option<TaskEvent>> {
-        if self.over {
-            return Poll::Ready(None);
-        }
-        let (receiver, event) = ready!(self.next.as_mut().poll(cx));
-        let event = match event {
-            Ok(event) => {
-                self.over = event.path.is_empty();
-                Some(event)
-            }
-            Err(RecvError::Lagged(events)) => Some(TaskEvent {
-                path: "?".to_owned(),
-                at: Duration::ZERO,
-                kind: TaskEventKind::Missed { events },
-            }),
-            Err(RecvError::Closed) => None,
-        };
-        self.next = Box::pin(receive(receiver));
-        Poll::Ready(event)
-    }
-}
-
-impl fmt::Debug for Events {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Events").finish_non_exhaustive()
-    }
-}
-
-/// The frames of a run as they are emitted, then its failure, if it failed. Dropping it cancels the run.
-///
-/// A reader that does not poll pauses the tasks that emit.
-pub struct Streaming<F: Frame, O> {
-    frames: Cursor<F>,
-    run: Run<O>,
-    output: Option<Result<O>>,
-    over: bool,
-}
-
-impl<F: Frame + Send + 'static, O: Send + 'static> Streaming<F, O> {
-    pub(crate) fn start<T>(task: T, cx: &Context, input: T::Input, marks: Watermarks) -> Self
-    where
-        T: Task<Output = O> + 'static,
-        T::Input: 'static,
-    {
-        let (writer, frames) = flumen_stream::log(marks);
-        let out = Out::new(writer);
-        let cx = cx.for_run().with_out(out.clone());
-        let handle = cx.handle();
-        let work = async move {
-            let outcome = drive(task, cx, input).await;
-            out.close(outcome.as_ref().err()).await;
-            outcome
-        };
-        Self { frames, run: Run { task: tokio::spawn(work), handle }, output: None, over: false }
-    }
-
-    /// Steers and shows the run.
-    pub fn handle(&self) -> RunHandle {
-        self.run.handle.clone()
-    }
-
-    /// Waits for the run's end and gives its output. Frames that were not read are dropped.
-    ///
-    /// # Errors
-    /// Those of the run.
-    pub async fn output(mut self) -> Result<O> {
-        if let Some(output) = self.output.take() {
-            return output;
-        }
-        while let Some(Ok(_)) = self.frames.next().await {}
-        (&mut self.run).await
-    }
-}
-
-impl<F: Frame + Send + 'static, O: Send + Unpin + 'static> Stream for Streaming<F, O> {
-    type Item = Result<F>;
-
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Cx<'_>) -> Poll<Option<Result<F>>> {
-        let this = self.get_mut();
-        if this.over {
-            return Poll::Ready(None);
-        }
-        if let Some(Ok(frame)) = ready!(Pin::new(&mut this.frames).poll_next(cx)) {
-            return Poll::Ready(Some(Ok(frame)));
-        }
-        let outcome = ready!(Pin::new(&mut this.run).poll(cx));
-        this.over = true;
-        match outcome {
-            Ok(output) => {
-                this.output = Some(Ok(output));
-                Poll::Ready(None)
-            }
-            Err(error) => Poll::Ready(Some(Err(error))),
-        }
-    }
-}
-
-impl<F: Frame, O> fmt::Debug for Streaming<F, O> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Streaming").finish_non_exhaustive()
-    }
-}
-
-/// How a failed producer ends its stream.
-pub(crate) fn end_of(error: &Error) -> End {
-    let cause = match error.kind() {
-        ErrorKind::Cancelled => Cause::Stopped,
-        ErrorKind::TimedOut => Cause::TotalTimeout,
-        _ => Cause::Internal,
-    };
-    End::new(cause, error.to_string())
 }

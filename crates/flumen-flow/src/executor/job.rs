@@ -17,7 +17,8 @@ use std::{
 use tracing::Span;
 
 use super::{
-    shared::{QueueHandle, Shared},
+    handle::QueueHandle,
+    shared::Shared,
     sync::{Mutex, thread_local},
 };
 use crate::{Error, Result};
@@ -128,7 +129,7 @@ pub(super) trait Job: Send + Sync {
     fn discard(&self, error: Error);
 }
 
-// The model checker's macro knows no constants.
+// The model checker knows no constants here.
 #[cfg_attr(not(feature = "shuttle"), expect(clippy::missing_const_for_thread_local, reason = "see above"))]
 mod current {
     use super::{Arc, Job, OnceCell, RefCell, Shared, thread_local};
