@@ -35,3 +35,8 @@ pub use serve::serve;
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+/// The code of the page for users of Sogou Workflow compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/coming-from-workflow.md")]
+struct ComingFromWorkflow;
