@@ -9,7 +9,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap, VecDeque},
+    collections::{BTreeMap, BinaryHeap, VecDeque, binary_heap::PeekMut},
     sync::Arc,
     time::Duration,
 };
@@ -224,35 +224,33 @@ impl<E> Schedule<E> {
         if self.ready == 0 {
             return None;
         }
-        let queues = &self.queues;
-        let id = self.tickets.values_mut().find_map(|group| {
-            while let Some(Reverse((key, id))) = group.tickets.pop() {
-                if holds(queues, id, key) {
-                    group.now = key.0;
-                    return Some(id);
+        let Self { queues, tickets, handed_in, ready, policy, .. } = self;
+        for group in tickets.values_mut() {
+            while let Some(mut top) = group.tickets.peek_mut() {
+                let Reverse((key, id)) = *top;
+                let Some(queue) = queues[id].as_mut().filter(|queue| queue.ticket == Some(key)) else {
+                    PeekMut::pop(top);
+                    continue;
+                };
+                group.now = key.0;
+                let charged = if *policy == Policy::Time { queue.expected } else { 1 };
+                let (entry, waited) = queue.begin(now, charged);
+                let grant = queue.grant();
+                if queue.is_ready() {
+                    // The same as handing the ticket in again, in one step.
+                    let key = (queue.pass, *handed_in);
+                    *handed_in += 1;
+                    queue.ticket = Some(key);
+                    *top = Reverse((key, id));
+                } else {
+                    queue.ticket = None;
+                    *ready -= 1;
+                    PeekMut::pop(top);
                 }
+                return Some((Turn { queue: id, waited, charged }, entry, grant));
             }
-            None
-        })?;
-        self.ready -= 1;
-        let time = self.policy == Policy::Time;
-        let queue = self.queue(id);
-        queue.ticket = None;
-        let (entry, since) = loop {
-            let slot = queue.entries.pop_front().expect("a ticket stands for a live entry");
-            match slot.entry {
-                Some(entry) => break (entry, slot.since),
-                None => queue.dead -= 1,
-            }
-        };
-        queue.running += 1;
-        let waited = now.saturating_duration_since(since);
-        queue.counts.began(waited);
-        let grant = queue.grant();
-        let charged = if time { queue.expected } else { 1 };
-        queue.pass += u128::from(charged) * u128::from(queue.stride);
-        self.hand_in(id);
-        Some((Turn { queue: id, waited, charged }, entry, grant))
+        }
+        None
     }
 
     /// Whether turns of this queue take next to no time, as far as is known.
@@ -329,6 +327,27 @@ fn holds<E>(queues: &[Option<QueueState<E>>], id: QueueId, key: Key) -> bool {
 }
 
 impl<E> QueueState<E> {
+    /// Whether it has live work and may run it.
+    fn is_ready(&self) -> bool {
+        self.live() > 0 && self.running < self.config.concurrency
+    }
+
+    /// Takes the first live entry out for a turn that is charged in advance.
+    fn begin(&mut self, now: Instant, charged: u64) -> (E, Duration) {
+        let (entry, since) = loop {
+            let slot = self.entries.pop_front().expect("a ticket stands for a live entry");
+            match slot.entry {
+                Some(entry) => break (entry, slot.since),
+                None => self.dead -= 1,
+            }
+        };
+        self.running += 1;
+        self.pass += u128::from(charged) * u128::from(self.stride);
+        let waited = now.saturating_duration_since(since);
+        self.counts.began(waited);
+        (entry, waited)
+    }
+
     /// Entries that wait.
     fn live(&self) -> usize {
         self.entries.len() - self.dead
