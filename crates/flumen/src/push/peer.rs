@@ -12,7 +12,7 @@ use flumen_wire::listen::Shutdown;
 use futures_util::{Sink, SinkExt, Stream};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    time::{Instant, Sleep, sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::codec::{Decoder, Encoder, Framed};
 
@@ -119,7 +119,7 @@ impl<C: Decoder> Peer<C> {
                 begun = true;
                 clock.as_mut().reset(Instant::now() + message);
             }
-            late(clock.as_mut(), cx).map(|()| {
+            clock.as_mut().poll(cx).map(|()| {
                 Err(if begun { PeerError::SlowMessage(message) } else { PeerError::Idle(idle) }.into())
             })
         })
@@ -153,7 +153,7 @@ impl<C: Decoder> Peer<C> {
             if poll_left(framed, ahead, cx).is_ready() {
                 return Poll::Ready(Err(PeerError::Left.into()));
             }
-            late(clock.as_mut(), cx).map(|()| Err(PeerError::Stalled(stall).into()))
+            clock.as_mut().poll(cx).map(|()| Err(PeerError::Stalled(stall).into()))
         })
         .await
     }
@@ -210,10 +210,6 @@ fn poll_left<C: Decoder>(
         Ahead::Broken(_) | Ahead::End => Poll::Ready(()),
         Ahead::Nothing | Ahead::Message(_) => Poll::Pending,
     }
-}
-
-fn late(clock: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()> {
-    clock.poll(cx)
 }
 
 impl<C: Decoder> fmt::Debug for Peer<C> {
