@@ -78,7 +78,8 @@ pub trait Task: Send + Sync {
         Pipe::new(self, next)
     }
 
-    /// Gives the task a name, for errors, events, and the tree of a run.
+    /// Gives the task a name, for errors, events, and the tree of a run. The tree remembers every name, so names come from a
+    /// small set: not a new one for each user.
     fn named(self, name: impl Into<crate::Name>) -> Named<Self>
     where
         Self: Sized,

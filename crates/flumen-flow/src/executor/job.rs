@@ -117,7 +117,7 @@ impl Tag {
 pub(super) enum Progress {
     /// The job is done.
     Done,
-    /// It waits for something, or has asked to be queued again.
+    /// It waits, or has asked to be queued again.
     Pending,
 }
 
@@ -229,7 +229,7 @@ impl<W, T> Cell<W, T> {
     }
 }
 
-fn caught<T>(work: impl FnOnce() -> T) -> Result<T> {
+pub(super) fn caught<T>(work: impl FnOnce() -> T) -> Result<T> {
     // What the closure leaves half-done is its own: nobody else can reach it.
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| Error::panicked(&*panic))
 }

@@ -61,11 +61,19 @@ impl Shared {
             let Some((turn, job)) = hand.take().or_else(|| self.deal(&hand, &mut over, &mut now)) else {
                 return;
             };
-            let (job, progress) = job::run(job, turn.waited);
+            // What a job holds is dropped here as well, and may panic as it goes.
+            let turned = job::caught(|| match job::run(job, turn.waited) {
+                (job, Progress::Pending) => Some(job),
+                (_, Progress::Done) => None,
+            });
             let ended = Instant::now();
-            over.push((turn, ended - now, progress == Progress::Done));
+            let paused = turned.unwrap_or_else(|error| {
+                tracing::error!(executor = self.name, %error, "work was dropped");
+                None
+            });
+            over.push((turn, ended - now, paused.is_none()));
             now = ended;
-            if progress == Progress::Pending {
+            if let Some(job) = paused {
                 self.pause(turn.queue, job, now);
             }
         }

@@ -155,6 +155,22 @@ async fn a_panic_is_the_error_of_its_work_and_the_thread_goes_on() {
 }
 
 #[tokio::test]
+async fn what_panics_as_it_is_dropped_does_not_take_the_thread_along() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            if !std::thread::panicking() {
+                panic!("dropped");
+            }
+        }
+    }
+    let executor = Executor::new("test", 1, Policy::Count);
+    let queue = executor.queue("q");
+    queue.spawn(|| Bomb).unwrap().detach();
+    assert_eq!(queue.run(|| 7).await.unwrap(), 7);
+}
+
+#[tokio::test]
 async fn a_cap_bounds_what_runs_at_a_time() {
     let executor = Executor::new("test", 4, Policy::Count);
     let queue =
