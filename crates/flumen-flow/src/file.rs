@@ -1,8 +1,8 @@
-//! File work on an [`Executor`](crate::executor::Executor), so that a slow disk holds up neither the network nor the
+//! File work on an [`Executor`], so that a slow disk holds up neither the network nor the
 //! computing threads.
 //!
 //! [`Files`] says which queue the work goes through; [`Files::default`] is the queue `files` of
-//! [`Executor::blocking`](crate::executor::Executor::blocking). Reads and writes at offsets use positional system calls, so
+//! [`Executor::blocking`]. Reads and writes at offsets use positional system calls, so
 //! tasks may share one [`File`].
 //!
 //! Dropping a future cancels work that still waits; a system call that has begun runs to its end. What a write then

@@ -122,7 +122,7 @@ pub enum TaskEventKind {
 }
 
 /// What happens to the named tasks of a run, as it happens, and last, under an empty path, the end of the run; see
-/// [`Context::observed`]. The run never waits for it: a reader that is slower sees [`TaskEventKind::Missed`].
+/// [`Context::observed`](crate::Context::observed). The run never waits for it: a reader that is slower sees [`TaskEventKind::Missed`].
 pub struct Events {
     over: bool,
     next: BoxFuture<'static, (Receiver<TaskEvent>, Result<TaskEvent, RecvError>)>,
