@@ -17,6 +17,7 @@ async fn main() -> Result<()> {
         out.write_all(&piece?)?;
     }
     let timings = response.timings();
-    eprintln!("\nconnected in {:.1?}, answered after {:.1?}", timings.connect, timings.header);
+    let [connect, header] = [timings.connect, timings.header].map(Option::unwrap_or_default);
+    eprintln!("\nconnected in {connect:.1?}, answered after {header:.1?}");
     Ok(())
 }
