@@ -159,9 +159,7 @@ async fn what_panics_as_it_is_dropped_does_not_take_the_thread_along() {
     struct Bomb;
     impl Drop for Bomb {
         fn drop(&mut self) {
-            if !std::thread::panicking() {
-                panic!("dropped");
-            }
+            assert!(std::thread::panicking(), "dropped");
         }
     }
     let executor = Executor::new("test", 1, Policy::Count);
