@@ -109,7 +109,7 @@ fn main() {
         let queues_of: Vec<Queue> =
             (0..queues).map(|n| executor.define(&format!("q{n}"), config).expect("a new queue")).collect();
         let own = throughput(|n, latch| {
-            queues_of[n % queues].spawn(move || latch.count()).expect("there is room").detach();
+            queues_of[n % queues].submit(move || latch.count()).expect("there is room");
         });
         println!(
             "{:<32} {own:>8.0}   rate: {:.1}x and {:.1}x spawn_blocking; time: {:.2}x rayon",

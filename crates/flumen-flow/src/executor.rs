@@ -40,7 +40,7 @@ pub use job::{Work, is_cancelled, others_wait, yield_turn};
 pub use stats::{QueueStats, Spread};
 
 use handle::{Owner, QueueHandle};
-use job::{Cell, Once, Turns};
+use job::{Alone, Cell, Once, Turns};
 use shared::Shared;
 
 /// Threads with named queues. Cheap to clone; when the last clone, [`Queue`] and [`Work`] are gone, the threads end after the
@@ -170,6 +170,18 @@ impl Queue {
         let cell = Arc::new(Cell::new(Once(f), None));
         self.handle.try_bring(cell.clone())?;
         Ok(Work::new(cell, Arc::clone(&self.handle)))
+    }
+
+    /// Brings a closure that nobody waits for, without waiting: a full queue refuses, whatever its configuration. A panic
+    /// is logged.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`](crate::ErrorKind::Refused).
+    pub fn submit<F>(&self, f: F) -> Result<()>
+    where
+        F: FnOnce() + Send + 'static,
+    {
+        self.handle.try_bring(Arc::new(Cell::new(Alone(f), None)))
     }
 
     /// Runs a future on the executor's threads, each poll in its turn, and waits for its output. Long work makes room

@@ -181,13 +181,12 @@ impl<E> Schedule<E> {
         queue.grant()
     }
 
-    /// Puts an entry at the end of a queue, room or not. Returns its number.
-    pub(super) fn push(&mut self, id: QueueId, entry: E, now: Instant) -> u64 {
+    /// Puts an entry at the end of a queue, room or not. It is told its number.
+    pub(super) fn push(&mut self, id: QueueId, now: Instant, entry: impl FnOnce(u64) -> E) {
         self.numbers += 1;
-        let number = self.numbers;
-        self.queue(id).entries.push_back(Slot { number, since: now, entry: Some(entry) });
+        let slot = Slot { number: self.numbers, since: now, entry: Some(entry(self.numbers)) };
+        self.queue(id).entries.push_back(slot);
         self.hand_in(id);
-        number
     }
 
     /// Hands in the ticket of a queue that has live work, room to run it, and no ticket.

@@ -20,6 +20,7 @@ struct Machine {
     now: u64,
     /// End, turn, cost and queue of what runs on each thread.
     threads: Vec<Option<(u64, Turn, u64, usize)>>,
+    last: u64,
     done: Vec<u64>,
     busy: Vec<u64>,
 }
@@ -31,7 +32,7 @@ impl Machine {
             schedule.add("q", *config);
         }
         let (done, busy) = (vec![0; configs.len()], vec![0; configs.len()]);
-        Self { schedule, start: Instant::now(), now: 0, threads: vec![None; threads], done, busy }
+        Self { schedule, start: Instant::now(), now: 0, threads: vec![None; threads], last: 0, done, busy }
     }
 
     fn at(&self) -> Instant {
@@ -52,7 +53,11 @@ impl Machine {
 
     fn push(&mut self, queue: usize, cost: u64) -> u64 {
         let now = self.at();
-        self.schedule.push(queue, Item { queue, cost }, now)
+        self.schedule.push(queue, now, |number| {
+            self.last = number;
+            Item { queue, cost }
+        });
+        self.last
     }
 
     /// Gives every free thread a turn, then lets the next one end. `false` when nothing runs.
@@ -235,7 +240,11 @@ fn places_go_to_those_who_wait_in_their_order() {
     let mut schedule = Schedule::new(Policy::Count);
     let id = schedule.add("q", QueueConfig::default().capacity(1));
     let now = Instant::now();
-    let first = schedule.push(id, 'a', now);
+    let mut first = 0;
+    schedule.push(id, now, |number| {
+        first = number;
+        'a'
+    });
     assert!(!schedule.has_room(id));
     let room = schedule.block(id);
     let (_, grant) = schedule.cancel(id, first).unwrap();

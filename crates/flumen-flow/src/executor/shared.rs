@@ -48,9 +48,10 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn enqueue(&mut self, queue: QueueId, job: Arc<dyn Job>, now: Instant) {
-        // The number is noted before anybody can look it up: that takes the lock, too.
-        let noted = Arc::clone(&job);
-        noted.tag().queued(self.schedule.push(queue, job, now));
+        self.schedule.push(queue, now, |number| {
+            job.tag().queued(number);
+            job
+        });
     }
 }
 

@@ -165,6 +165,8 @@ async fn what_panics_as_it_is_dropped_does_not_take_the_thread_along() {
     let executor = Executor::new("test", 1, Policy::Count);
     let queue = executor.queue("q");
     queue.spawn(|| Bomb).unwrap().detach();
+    queue.submit(|| drop(Bomb)).unwrap();
+    queue.submit(|| panic!("on its own")).unwrap();
     assert_eq!(queue.run(|| 7).await.unwrap(), 7);
 }
 
