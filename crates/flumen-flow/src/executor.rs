@@ -155,7 +155,7 @@ impl Queue {
         T: Send + 'static,
         F: FnOnce() -> T + Send + 'static,
     {
-        self.bring(Arc::new(Cell::new(Once(f), None))).await?.await
+        self.bring(Arc::new(Cell::new(Once(f)))).await?.await
     }
 
     /// Brings a closure without waiting: a full queue refuses, whatever its configuration.
@@ -167,7 +167,7 @@ impl Queue {
         T: Send + 'static,
         F: FnOnce() -> T + Send + 'static,
     {
-        let cell = Arc::new(Cell::new(Once(f), None));
+        let cell = Arc::new(Cell::new(Once(f)));
         self.handle.try_bring(cell.clone())?;
         Ok(Work::new(cell, Arc::clone(&self.handle)))
     }
@@ -181,7 +181,7 @@ impl Queue {
     where
         F: FnOnce() + Send + 'static,
     {
-        self.handle.try_bring(Arc::new(Cell::new(Alone(f), None)))
+        self.handle.try_bring(Arc::new(Cell::new(Alone(f))))
     }
 
     /// Runs a future on the executor's threads, each poll in its turn, and waits for its output. Long work makes room
@@ -193,7 +193,7 @@ impl Queue {
     where
         Fut: Future<Output: Send + 'static> + Send + 'static,
     {
-        self.bring(Arc::new(Cell::new(Turns::new(future), Some(Arc::clone(&self.handle))))).await?.await
+        self.bring(Arc::new(Cell::new(Turns::new(future, Arc::clone(&self.handle))))).await?.await
     }
 
     async fn bring<W: Send + 'static, T: Send + 'static>(&self, cell: Arc<Cell<W, T>>) -> Result<Work<T>>
@@ -251,7 +251,7 @@ where
 
     async fn run(&self, cx: &Context, input: I) -> Result<O> {
         let f = Arc::clone(&self.f);
-        let cell = Arc::new(Cell::new(Once(move || f(input)), None));
+        let cell = Arc::new(Cell::new(Once(move || f(input))));
         let outcome = self.queue.bring(cell.clone()).await?.await;
         cx.state().waited(cx.node(), job::Job::tag(&*cell).waited());
         outcome?

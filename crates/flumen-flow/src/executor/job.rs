@@ -122,7 +122,8 @@ pub(super) enum Progress {
 /// Work that a thread can run.
 pub(super) trait Job: Send + Sync {
     fn tag(&self) -> &Tag;
-    fn run(self: Arc<Self>) -> Progress;
+    /// Runs it; `own` is the pointer that it is behind.
+    fn run(&self, own: &Arc<dyn Job>) -> Progress;
     /// Ends it without a turn; whoever waits for it is told.
     fn discard(&self, error: Error);
 }
@@ -151,13 +152,15 @@ pub(super) fn run(job: Arc<dyn Job>, waited: Duration) -> (Arc<dyn Job>, Progres
         job.discard(Error::cancelled());
         return (job, Progress::Done);
     }
-    let working = Arc::clone(&job);
-    let span = job.tag().span.clone();
     JOB.with(|current| current.replace(Some(job)));
-    let progress = match span {
-        None => working.run(),
-        Some(span) => span.in_scope(|| working.run()),
-    };
+    let progress = JOB.with(|current| {
+        let current = current.borrow();
+        let job = current.as_ref().expect("set above");
+        match &job.tag().span {
+            None => job.run(job),
+            Some(span) => span.in_scope(|| job.run(job)),
+        }
+    });
     let job = JOB.with(RefCell::take).expect("set above");
     (job, progress)
 }

@@ -26,14 +26,12 @@ enum Slot<W, T> {
 /// A job: one allocation that holds the work, then its outcome.
 pub(in crate::executor) struct Cell<W, T> {
     tag: Tag,
-    /// Where it goes back when it is woken; a closure never is.
-    home: Option<Arc<QueueHandle>>,
     slot: Mutex<(Slot<W, T>, Option<Waker>)>,
 }
 
 impl<W, T> Cell<W, T> {
-    pub(in crate::executor) fn new(work: W, home: Option<Arc<QueueHandle>>) -> Self {
-        Self { tag: Tag::new(), home, slot: Mutex::new((Slot::Work(work), None)) }
+    pub(in crate::executor) fn new(work: W) -> Self {
+        Self { tag: Tag::new(), slot: Mutex::new((Slot::Work(work), None)) }
     }
 
     fn swap(&self, slot: Slot<W, T>) -> (Slot<W, T>, Option<Waker>) {
@@ -64,7 +62,7 @@ where
         &self.tag
     }
 
-    fn run(self: Arc<Self>) -> Progress {
+    fn run(&self, _own: &Arc<dyn Job>) -> Progress {
         if let (Slot::Work(Once(work)), _) = self.swap(Slot::Taken) {
             self.settle(caught(work));
         }
@@ -84,7 +82,7 @@ impl<F: FnOnce() + Send> Job for Cell<Alone<F>, ()> {
         &self.tag
     }
 
-    fn run(self: Arc<Self>) -> Progress {
+    fn run(&self, _own: &Arc<dyn Job>) -> Progress {
         if let (Slot::Work(Alone(work)), _) = self.swap(Slot::Gone)
             && let Err(error) = caught(work)
         {
@@ -101,11 +99,13 @@ impl<F: FnOnce() + Send> Job for Cell<Alone<F>, ()> {
 /// A future, polled turn by turn.
 pub(in crate::executor) struct Turns<F> {
     future: Pin<Box<F>>,
+    /// Where it goes back when it is woken.
+    queue: Arc<QueueHandle>,
 }
 
 impl<F> Turns<F> {
-    pub(in crate::executor) fn new(future: F) -> Self {
-        Self { future: Box::pin(future) }
+    pub(in crate::executor) fn new(future: F, queue: Arc<QueueHandle>) -> Self {
+        Self { future: Box::pin(future), queue }
     }
 }
 
@@ -117,9 +117,9 @@ where
         &self.tag
     }
 
-    fn run(self: Arc<Self>) -> Progress {
+    fn run(&self, own: &Arc<dyn Job>) -> Progress {
         let (Slot::Work(mut turns), _) = self.swap(Slot::Taken) else { return Progress::Done };
-        let waker = Waker::from(Arc::clone(&self));
+        let waker = Waker::from(Arc::new(Again { job: Arc::clone(own), queue: Arc::clone(&turns.queue) }));
         let polled = caught(|| turns.future.as_mut().poll(&mut Context::from_waker(&waker)));
         match polled {
             Ok(Poll::Pending) => {
@@ -142,14 +142,19 @@ where
     }
 }
 
-impl<F> Wake for Cell<Turns<F>, F::Output>
-where
-    F: Future<Output: Send + 'static> + Send + 'static,
-{
+/// Queues a job again.
+struct Again {
+    job: Arc<dyn Job>,
+    queue: Arc<QueueHandle>,
+}
+
+impl Wake for Again {
     fn wake(self: Arc<Self>) {
-        if let Some(home) = self.home.clone() {
-            home.wake(self);
-        }
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.queue.wake(Arc::clone(&self.job));
     }
 }
 
