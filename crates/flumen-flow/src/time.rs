@@ -24,7 +24,10 @@ impl<T: Task> Task for Timeout<T> {
     type Output = T::Output;
 
     async fn run(&self, cx: &Context, input: T::Input) -> Result<T::Output> {
-        let deadline = Instant::now() + self.after;
+        // A limit beyond what the clock can say is none.
+        let Some(deadline) = Instant::now().checked_add(self.after) else {
+            return self.task.run(cx, input).await;
+        };
         let cx = cx.with_deadline(deadline);
         timeout_at(deadline, self.task.run(&cx, input))
             .await

@@ -111,7 +111,10 @@ impl<S: Sync> FromRequestParts<S> for RequestContext {
             let Some(span) = span else {
                 return Err((StatusCode::BAD_REQUEST, "x-request-timeout must be a number of seconds"));
             };
-            cx = cx.with_deadline(Instant::now() + span);
+            // A limit beyond what the clock can say is none.
+            if let Some(deadline) = Instant::now().checked_add(span) {
+                cx = cx.with_deadline(deadline);
+            }
         }
         cx.put(RequestInfo {
             method: parts.method.clone(),

@@ -150,6 +150,7 @@ async fn a_timeout_is_an_error_and_a_deadline_within() {
     let error = run(flow.timeout(Duration::from_secs(2)).named("slow")).await.unwrap_err();
     assert!(error.is_timeout());
     assert_eq!(error.to_string(), "slow: took longer than 2s");
+    assert_eq!(run(add(1).timeout(Duration::MAX)).await.unwrap(), 2, "beyond what the clock can say");
 }
 
 #[tokio::test]

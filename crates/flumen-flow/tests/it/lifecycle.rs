@@ -179,3 +179,29 @@ async fn dropping_the_handle_cancels_the_run() {
     }
     assert!(handle.is_over());
 }
+
+#[tokio::test]
+async fn what_belongs_to_a_request_travels_by_itself() {
+    let token = tokio_util::sync::CancellationToken::new();
+    let cx = Context::new().with_tenant("acme").with_traceparent("00-1-2-01").with_cancel(&token);
+    let tell = task(|cx: Context, (): ()| async move {
+        Ok((cx.tenant().map(str::to_owned), cx.traceparent().map(str::to_owned)))
+    });
+    let told = tell.named("inner").module("outer").start(&cx, ()).await.unwrap();
+    assert_eq!(told, (Some("acme".into()), Some("00-1-2-01".into())));
+    let run = endless().named("wait").start(&cx, 1);
+    tokio::task::yield_now().await;
+    token.cancel();
+    assert_eq!(run.await.unwrap_err().kind(), ErrorKind::Cancelled);
+}
+
+#[tokio::test]
+async fn a_slow_reader_of_events_is_told_what_it_missed_and_holds_nothing_up() {
+    let step = task(|_, n: u32| async move { Ok(n + 1) }).named("step");
+    let (cx, events) = Context::new().observed();
+    assert_eq!(step.repeat().times(2_000).start(&cx, 0).await.unwrap(), 2_000);
+    let events: Vec<_> = events.map(|event| event.kind).collect().await;
+    let TaskEventKind::Missed { events: missed } = events[0] else { panic!("{:?}", events[0]) };
+    assert_eq!(missed + events.len() as u64 - 1, 2 * 2_000 + 1, "two of each step, and the end of the run");
+    assert_eq!(events.last(), Some(&TaskEventKind::Finished));
+}

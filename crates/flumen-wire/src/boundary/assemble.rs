@@ -66,6 +66,12 @@ pub enum TransferError {
         /// The transfer.
         transfer: u64,
     },
+    /// The numbers of a transfer have run out.
+    #[error("transfer {transfer} has more parts than can be counted")]
+    TooLong {
+        /// The transfer.
+        transfer: u64,
+    },
     /// More transfers at a time than allowed.
     #[error("more than {allowed} transfers at a time")]
     TooMany {
@@ -114,7 +120,7 @@ impl Assembler {
         if number < *next {
             return Ok(Received::Duplicate);
         }
-        *next += 1;
+        *next = next.checked_add(1).ok_or(TransferError::TooLong { transfer })?;
         Ok(Received::Part { transfer, content })
     }
 
@@ -157,6 +163,14 @@ mod tests {
         assert!(assembler.take(chunk(ChunkKind::End, 1)).is_err(), "an end that comes too early is none");
         assert_eq!(assembler.take(chunk(ChunkKind::End, 2)).unwrap(), Received::Complete { transfer: 1 });
         assert_eq!(assembler.resume_at(1), None);
+    }
+
+    #[test]
+    fn a_number_that_cannot_be_followed_is_refused() {
+        let mut assembler = Assembler::up_to(1);
+        assembler.take(chunk(ChunkKind::Begin, u64::MAX)).unwrap();
+        let refused = assembler.take(chunk(ChunkKind::Part, u64::MAX)).unwrap_err();
+        assert_eq!(refused, TransferError::TooLong { transfer: 1 });
     }
 
     #[test]

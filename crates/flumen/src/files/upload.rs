@@ -1,4 +1,10 @@
-use std::{io, os::unix::fs::FileExt, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    io,
+    os::unix::fs::FileExt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -10,6 +16,7 @@ use axum::{
 use cap_std::fs::OpenOptions;
 use futures_util::StreamExt;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use rustls::crypto::aws_lc_rs;
 use tokio::time::timeout;
 
 use super::{FileError, Root};
@@ -39,7 +46,7 @@ impl Default for UploadLimits {
 /// [tus 1.0]: https://tus.io/protocols/resumable-upload
 pub fn uploads(path: &str, root: Root, limits: UploadLimits) -> Router {
     let path = path.trim_end_matches('/');
-    let uploads = Arc::new(Uploads { path: path.to_owned(), root, limits });
+    let uploads = Arc::new(Uploads { path: path.to_owned(), root, limits, busy: Mutex::default() });
     Router::new()
         .route(path, post(announce).options(describe))
         .route(&format!("{path}/{{id}}"), patch(send).head(state).delete(give_up).options(describe))
@@ -50,6 +57,31 @@ struct Uploads {
     path: String,
     root: Root,
     limits: UploadLimits,
+    /// Uploads that somebody sends or gives up now.
+    busy: Mutex<HashSet<String>>,
+}
+
+/// One upload for oneself. Writes hold it too: one that has begun goes on when its request is gone.
+struct Hold {
+    uploads: Arc<Uploads>,
+    id: String,
+}
+
+impl Uploads {
+    fn busy(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.busy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hold(self: &Arc<Self>, id: &str) -> Option<Arc<Hold>> {
+        let free = self.busy().insert(id.to_owned());
+        free.then(|| Arc::new(Hold { uploads: Arc::clone(self), id: id.to_owned() }))
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.uploads.busy().remove(&self.id);
+    }
 }
 
 const VERSION: HeaderValue = HeaderValue::from_static("1.0.0");
@@ -103,7 +135,12 @@ async fn announce(State(uploads): State<Arc<Uploads>>, headers: HeaderMap) -> Re
     if length > uploads.limits.size {
         return Ok(answer(StatusCode::PAYLOAD_TOO_LARGE, []));
     }
-    let id = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
+    // Whoever knows the address may send, so it must not be guessed.
+    let mut random = [0; 16];
+    if aws_lc_rs::default_provider().secure_random.fill(&mut random).is_err() {
+        return Ok(answer(StatusCode::SERVICE_UNAVAILABLE, []));
+    }
+    let id = format!("{:032x}", u128::from_be_bytes(random));
     let (length_of, part) = (format!("{id}.length"), format!("{id}.part"));
     let whole = id.clone();
     let make = move |dir: &cap_std::fs::Dir| {
@@ -170,11 +207,12 @@ async fn send(
     if kind.is_none_or(|kind| kind != "application/offset+octet-stream") {
         return Ok(answer(StatusCode::UNSUPPORTED_MEDIA_TYPE, []));
     }
+    let Some(hold) = uploads.hold(&id) else { return Ok(answer(StatusCode::LOCKED, [])) };
     let Progress { offset, length } = uploads.progress(&id).await?;
     if number(&headers, OFFSET) != Some(offset) || offset == length {
         return Ok(answer(StatusCode::CONFLICT, [(OFFSET, offset.to_string())]));
     }
-    let Some(end) = uploads.receive(&id, body, offset, length).await? else {
+    let Some(end) = uploads.receive(&hold, body, offset, length).await? else {
         return Ok(answer(StatusCode::PAYLOAD_TOO_LARGE, []));
     };
     if end == length {
@@ -188,12 +226,13 @@ impl Uploads {
     /// Writes a body from an offset on. Returns where it ended, or nothing when it is longer than announced.
     async fn receive(
         &self,
-        id: &str,
+        hold: &Arc<Hold>,
         body: Body,
         offset: u64,
         length: u64,
     ) -> Result<Option<u64>, FileError> {
         let (mut pieces, mut at, mut held) = (body.into_data_stream(), offset, Vec::new());
+        let id = &hold.id;
         let part: Arc<str> = format!("{id}.part").into();
         loop {
             // A connection that breaks or falls silent ends the request, and keeps what came.
@@ -207,17 +246,12 @@ impl Uploads {
                 return Ok(None);
             }
             if held.len() >= PIECE || (over && !held.is_empty()) {
-                let (part, piece) = (Arc::clone(&part), std::mem::take(&mut held));
+                let (part, piece, hold) = (Arc::clone(&part), std::mem::take(&mut held), Arc::clone(hold));
                 let len = piece.len() as u64;
                 let write = move |dir: &cap_std::fs::Dir| {
                     let file = dir.open_with(&*part, OpenOptions::new().write(true))?.into_std();
-                    file.write_all_at(&piece, at)?;
-                    // Two senders of one upload must not both count: the second finds another length.
-                    if file.metadata()?.len() == at + len {
-                        Ok(())
-                    } else {
-                        Err(io::ErrorKind::AlreadyExists.into())
-                    }
+                    let _hold = hold;
+                    file.write_all_at(&piece, at)
                 };
                 self.root.call(id, write).await?;
                 at += len;
@@ -243,6 +277,7 @@ async fn give_up(
     if let Some(refused) = refused(&headers) {
         return Ok(refused);
     }
+    let Some(_hold) = uploads.hold(&id) else { return Ok(answer(StatusCode::LOCKED, [])) };
     uploads.progress(&id).await?;
     let own = id.clone();
     let remove = move |dir: &cap_std::fs::Dir| {

@@ -173,3 +173,30 @@ async fn a_tail_is_a_stream_of_events() {
     std::fs::File::options().append(true).open(&path).unwrap().write_all(b"three\n").unwrap();
     assert_eq!(next().await, b"three");
 }
+
+#[tokio::test]
+async fn two_senders_of_one_upload_do_not_write_over_each_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = start(dir.path());
+    let made = ask(Method::POST, format!("{}/uploads", server.url), &[TUS, ("upload-length", "6")], "").await;
+    let at = made.headers["location"].to_str().unwrap();
+    let (url, from_start) = (format!("{}{at}", server.url), [TUS, OCTETS, ("upload-offset", "0")]);
+    let (send, receive) = tokio::sync::mpsc::channel::<std::io::Result<Bytes>>(1);
+    let slow = stream::unfold(receive, |mut receive| async { Some((receive.recv().await?, receive)) });
+    let request = Request { headers: headers(&from_start), ..Request::new(Method::PATCH, &url) };
+    let first = tokio::spawn(async move { Http::default().send_streaming(request, slow).await.unwrap() });
+    send.send(Ok("abc".into())).await.unwrap();
+    // The first is known to be there once the upload is taken.
+    let mut second = ask(Method::DELETE, format!("{url}x"), &[TUS], "").await.status;
+    assert_eq!(second, StatusCode::NOT_FOUND);
+    while second != StatusCode::LOCKED {
+        tokio::task::yield_now().await;
+        second = ask(Method::PATCH, url.clone(), &from_start, "").await.status;
+    }
+    assert_eq!(ask(Method::PATCH, url.clone(), &from_start, "XYZXYZ").await.status, StatusCode::LOCKED);
+    assert_eq!(ask(Method::DELETE, url.clone(), &[TUS], "").await.status, StatusCode::LOCKED);
+    send.send(Ok("def".into())).await.unwrap();
+    drop(send);
+    assert_eq!(first.await.unwrap().status, StatusCode::NO_CONTENT);
+    assert_eq!(std::fs::read(dir.path().join(at.rsplit('/').next().unwrap())).unwrap(), b"abcdef");
+}
