@@ -38,7 +38,7 @@ async fn main() -> Result<()> {
     }
     drop(client);
     shutdown.drain();
-    serving.await??;
+    serving.await?;
     println!("the server has seen the client leave, and stopped");
     Ok(())
 }

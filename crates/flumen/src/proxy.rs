@@ -153,8 +153,6 @@ impl Proxy {
         });
         strip(response.headers_mut());
         *response.version_mut() = Version::HTTP_11;
-        // Kept until the response is there: without it the connection would close early.
-        drop(send);
         Ok(response)
     }
 

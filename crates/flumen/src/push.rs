@@ -13,8 +13,8 @@
 //!         }
 //!     }
 //!     Ok(())
-//! }, Shutdown::new()).await
-//! # }
+//! }, Shutdown::new()).await;
+//! # Ok(()) }
 //! ```
 
 use std::{fmt, future::Future, io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
@@ -132,16 +132,8 @@ impl Server {
     /// Accepts peers and runs the handler for each, until the shutdown drains: then it accepts no more, handlers see
     /// [`Peer::draining`], and those that are not done in time are dropped.
     ///
-    /// The connection closes when its handler returns. An error of the handler is logged.
-    ///
-    /// # Errors
-    /// None at present: what goes wrong with single connections ends only these.
-    pub async fn serve<C, H, Fut>(
-        self,
-        codec: impl Fn() -> C,
-        handler: H,
-        shutdown: Shutdown,
-    ) -> io::Result<()>
+    /// The connection closes when its handler returns. An error of the handler is logged and ends only its connection.
+    pub async fn serve<C, H, Fut>(self, codec: impl Fn() -> C, handler: H, shutdown: Shutdown)
     where
         C: Decoder<Item: Send, Error: Send> + Send + 'static,
         H: Fn(Peer<C>) -> Fut + Clone + Send + Sync + 'static,
@@ -188,7 +180,6 @@ impl Server {
             () = sleep(limits.drain) => shutdown.abort(),
         }
         open.wait().await;
-        Ok(())
     }
 
     async fn accept(&self) -> io::Result<(Box<dyn Io>, Option<SocketAddr>)> {

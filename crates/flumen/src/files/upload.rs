@@ -17,7 +17,7 @@ use cap_std::fs::OpenOptions;
 use futures_util::StreamExt;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use rustls::crypto::aws_lc_rs;
-use tokio::time::timeout;
+use tokio::{sync::Notify, time::timeout};
 
 use super::{FileError, Root};
 
@@ -46,7 +46,13 @@ impl Default for UploadLimits {
 /// [tus 1.0]: https://tus.io/protocols/resumable-upload
 pub fn uploads(path: &str, root: Root, limits: UploadLimits) -> Router {
     let path = path.trim_end_matches('/');
-    let uploads = Arc::new(Uploads { path: path.to_owned(), root, limits, busy: Mutex::default() });
+    let uploads = Arc::new(Uploads {
+        path: path.to_owned(),
+        root,
+        limits,
+        busy: Mutex::default(),
+        freed: Notify::new(),
+    });
     Router::new()
         .route(path, post(announce).options(describe))
         .route(&format!("{path}/{{id}}"), patch(send).head(state).delete(give_up).options(describe))
@@ -59,6 +65,8 @@ struct Uploads {
     limits: UploadLimits,
     /// Uploads that somebody sends or gives up now.
     busy: Mutex<HashSet<String>>,
+    /// One of them is free again.
+    freed: Notify,
 }
 
 /// One upload for oneself. Writes hold it too: one that has begun goes on when its request is gone.
@@ -72,15 +80,26 @@ impl Uploads {
         self.busy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn hold(self: &Arc<Self>, id: &str) -> Option<Arc<Hold>> {
-        let free = self.busy().insert(id.to_owned());
-        free.then(|| Arc::new(Hold { uploads: Arc::clone(self), id: id.to_owned() }))
+    /// Waits a moment for whoever has the upload: a client that comes back may be faster than the end of its broken
+    /// request.
+    async fn hold(self: &Arc<Self>, id: &str) -> Option<Arc<Hold>> {
+        let free = async {
+            loop {
+                let freed = self.freed.notified();
+                if self.busy().insert(id.to_owned()) {
+                    return Arc::new(Hold { uploads: Arc::clone(self), id: id.to_owned() });
+                }
+                freed.await;
+            }
+        };
+        timeout(PATIENCE, free).await.ok()
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
         self.uploads.busy().remove(&self.id);
+        self.uploads.freed.notify_waiters();
     }
 }
 
@@ -88,6 +107,8 @@ const VERSION: HeaderValue = HeaderValue::from_static("1.0.0");
 const OFFSET: &str = "upload-offset";
 const LENGTH: &str = "upload-length";
 const RESUMABLE: &str = "tus-resumable";
+/// How long a request waits for another of the same upload.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// One write to the disk takes about this many bytes.
 const PIECE: usize = 256 * 1024;
 
@@ -207,7 +228,7 @@ async fn send(
     if kind.is_none_or(|kind| kind != "application/offset+octet-stream") {
         return Ok(answer(StatusCode::UNSUPPORTED_MEDIA_TYPE, []));
     }
-    let Some(hold) = uploads.hold(&id) else { return Ok(answer(StatusCode::LOCKED, [])) };
+    let Some(hold) = uploads.hold(&id).await else { return Ok(answer(StatusCode::LOCKED, [])) };
     let Progress { offset, length } = uploads.progress(&id).await?;
     if number(&headers, OFFSET) != Some(offset) || offset == length {
         return Ok(answer(StatusCode::CONFLICT, [(OFFSET, offset.to_string())]));
@@ -277,7 +298,7 @@ async fn give_up(
     if let Some(refused) = refused(&headers) {
         return Ok(refused);
     }
-    let Some(_hold) = uploads.hold(&id) else { return Ok(answer(StatusCode::LOCKED, [])) };
+    let Some(_hold) = uploads.hold(&id).await else { return Ok(answer(StatusCode::LOCKED, [])) };
     uploads.progress(&id).await?;
     let own = id.clone();
     let remove = move |dir: &cap_std::fs::Dir| {

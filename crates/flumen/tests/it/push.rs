@@ -31,7 +31,7 @@ use crate::support::eventually;
 struct Running {
     address: String,
     shutdown: Shutdown,
-    task: JoinHandle<std::io::Result<()>>,
+    task: JoinHandle<()>,
 }
 
 async fn start<H, Fut>(limits: Limits, handler: H) -> Running
@@ -97,7 +97,7 @@ async fn any_number_of_messages_go_both_ways_over_tcp_tls_and_unix() {
     );
     shutdown.drain();
     for server in serving {
-        server.await.unwrap().unwrap();
+        server.await.unwrap();
     }
 }
 
@@ -232,7 +232,7 @@ async fn draining_lets_handlers_say_goodbye() {
     server.shutdown.drain();
     assert_eq!(peer.next().await.unwrap().unwrap(), "goodbye");
     assert!(peer.next().await.is_none());
-    server.task.await.unwrap().unwrap();
+    server.task.await.unwrap();
     assert!(TcpStream::connect(&server.address).await.is_err());
 }
 
