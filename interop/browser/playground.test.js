@@ -151,6 +151,16 @@ for (const [fault, code] of [["cut@20", "upstream_broken"], ["end@20", "upstream
   });
 }
 
+test("text that comes together with the error is kept", async () => {
+  const token = JSON.stringify({ choices: [{ index: 0, delta: { content: "what was said" } }] });
+  const error = JSON.stringify({ error: { code: "upstream_broken", message: "cut" } });
+  const body = `data: ${token}\n\ndata: ${error}\n\n`;
+  await page.route("**/v1/chat/completions", (route) => route.fulfill({ contentType: "text/event-stream", body }));
+  await ask("sim");
+  await state("broken");
+  assert.match(await answer(), /what was said/);
+});
+
 test("a gateway that is gone is called unreachable", async () => {
   await page.route("**/v1/chat/completions", (route) => route.abort("connectionrefused"));
   await ask("sim");

@@ -38,19 +38,26 @@ export async function* ask({ body, key, signal, valve }) {
     const chunk = await reader.read().catch((error) => { throw broken(error, signal); });
     if (chunk.done) throw new Failure({ code: "truncated", message: "The stream ended without its end mark." });
     const arrival = { text: "", events: 0, usage: null };
-    for (const { data } of decoder.push(chunk.value)) {
-      if (data === "[DONE]") {
-        done = true;
-        break;
+    let failure = null;
+    try {
+      for (const { data } of decoder.push(chunk.value)) {
+        if (data === "[DONE]") {
+          done = true;
+          break;
+        }
+        const seen = parse(data);
+        if (seen.error) throw new Failure({ code: seen.error.code, message: seen.error.message ?? "The stream failed." });
+        const delta = seen.choices?.[0]?.delta ?? {};
+        arrival.text += delta.content ?? "";
+        arrival.events += 1;
+        arrival.usage = seen.usage ?? arrival.usage;
       }
-      const seen = parse(data);
-      if (seen.error) throw new Failure({ code: seen.error.code, message: seen.error.message ?? "The stream failed." });
-      const delta = seen.choices?.[0]?.delta ?? {};
-      arrival.text += delta.content ?? "";
-      arrival.events += 1;
-      arrival.usage = seen.usage ?? arrival.usage;
+    } catch (error) {
+      failure = error;
     }
+    // What came together with the failure came before it.
     if (arrival.events > 0) yield arrival;
+    if (failure) throw failure;
   }
 }
 
