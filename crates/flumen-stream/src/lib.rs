@@ -4,6 +4,7 @@
 //!   a byte stream without copying them.
 //! * [`mod@log`] is the bounded stream itself: one [`Writer`], any number of [`Cursor`]s, and the slowest cursor makes
 //!   the writer wait. Backpressure is nothing but the lag of the cursors.
+//! * [`compact`] keeps frames in a tenth of their size, for logs that are read again.
 //! * [`pace`], [`heartbeat`] and [`deadline`] are adaptors for any [`futures_util::Stream`]; [`StreamTools`] hangs
 //!   them on it as methods.
 //! * [`Meter`] counts what went through and when.
@@ -24,6 +25,7 @@
 //! ```
 
 pub mod codec;
+pub mod compact;
 pub mod deadline;
 mod end;
 mod event;
