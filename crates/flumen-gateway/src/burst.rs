@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use flumen_stream::{Event, Frame};
-use flumen_wire::transport::IntoEvents;
 
 /// What a stream's log holds: one or more whole events, verbatim, in one slice of what was received. Events that are
 /// ready together then cost one entry of the log, one wake and one copy, however many they are.
@@ -28,29 +27,33 @@ impl Frame for Burst {
     }
 }
 
-impl IntoEvents for Burst {
-    fn into_events(self) -> (Bytes, bool) {
-        (self.wire, true)
-    }
-}
-
 /// Collects the events of one received piece, joining those that lie side by side in it.
 pub(crate) struct Gather<'a> {
     piece: Bytes,
     start: usize,
     end: usize,
     events: u32,
+    apart: bool,
     bursts: &'a mut Vec<Burst>,
 }
 
 impl<'a> Gather<'a> {
     /// Collects from this piece.
     pub(crate) fn new(piece: Bytes, bursts: &'a mut Vec<Burst>) -> Self {
-        Self { piece, start: 0, end: 0, events: 0, bursts }
+        Self { piece, start: 0, end: 0, events: 0, apart: false, bursts }
+    }
+
+    /// Leaves each event to itself.
+    pub(crate) fn apart(mut self, apart: bool) -> Self {
+        self.apart = apart;
+        self
     }
 
     /// Takes the next event.
     pub(crate) fn keep(&mut self, event: Event) {
+        if self.apart {
+            return self.bursts.push(event.into());
+        }
         let Some(at) = self.place(event.wire()) else {
             self.finish();
             return self.bursts.push(event.into());

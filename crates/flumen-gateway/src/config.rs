@@ -4,6 +4,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
+use flumen_wire::transport::Coding;
 use http::HeaderMap;
 
 mod check;
@@ -28,6 +29,10 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// What one stream may hold.
     pub stream: Stream,
+    /// Streams that outlive their connections.
+    pub resume: Resume,
+    /// Which web pages may use the gateway.
+    pub cors: Cors,
     /// What is logged.
     pub log: Log,
     /// Upstreams by name.
@@ -108,6 +113,65 @@ pub struct Stream {
     pub max_event: usize,
     /// Silence after which a comment keeps the client's connection alive. Default 15 s.
     pub heartbeat: Duration,
+    /// Codings that streams may be compressed in, for clients that accept one. Default none.
+    pub compression: Vec<Coding>,
+}
+
+/// Streams that outlive their connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resume {
+    /// Whether every stream is resumable, not only those whose clients ask for it. Default false.
+    pub enabled: bool,
+    /// How long generation goes on while nobody reads. Default 30 s.
+    pub grace: Duration,
+    /// How long a finished stream stays readable. Default 10 min.
+    pub retention: Duration,
+    /// Bytes kept of one stream, in compact form. Default 1 MiB.
+    pub stream_size: usize,
+    /// Bytes kept of all streams. Default 256 MiB.
+    pub budget: usize,
+    /// Whether the model waits for readers. Default coupled.
+    pub backpressure: Backpressure,
+    /// Where streams are kept.
+    pub store: StoreKind,
+}
+
+/// Whether a resumable stream's model waits for its readers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Backpressure {
+    /// It waits for the fastest one.
+    #[default]
+    Coupled,
+    /// It never waits, as long as there is room.
+    Detached,
+}
+
+impl Backpressure {
+    const NAMES: &[(&str, Self)] = &[("coupled", Self::Coupled), ("detached", Self::Detached)];
+}
+
+/// Where resumable streams are kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum StoreKind {
+    /// In the memory of the process.
+    #[default]
+    Memory,
+    /// In a folder, so that they survive the process.
+    Disk {
+        /// The folder.
+        folder: PathBuf,
+        /// Whether readers wait until the disk has an event, not only the system.
+        flush: bool,
+    },
+}
+
+/// Which web pages of other origins may use the gateway.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cors {
+    /// Their origins, such as `https://chat.example.com`; `*` is any. Default none.
+    pub origins: Vec<String>,
+    /// Whether they may send cookies and the like. Default false.
+    pub credentials: bool,
 }
 
 /// What is logged.
@@ -240,6 +304,8 @@ pub struct Model {
     pub upstream: String,
     /// What the upstream calls the model, if otherwise than clients do.
     pub name: Option<String>,
+    /// Whether its streams are resumable; overrides [`Resume::enabled`].
+    pub resume: Option<bool>,
 }
 
 /// A configuration and where it came from.
@@ -254,7 +320,8 @@ pub struct Loaded {
 impl Config {
     /// The configuration that applies when there is no file: the simulator behind `127.0.0.1:8080`.
     pub fn embedded() -> Self {
-        let model = |name: &str| (name.to_owned(), Model { upstream: "sim".to_owned(), name: None });
+        let model =
+            |name: &str| (name.to_owned(), Model { upstream: "sim".to_owned(), name: None, resume: None });
         let sim = Sim {
             tokens_per_second: 50.0,
             jitter: 0.2,
@@ -295,7 +362,18 @@ impl Config {
                 low: 0.5,
                 max_event: 1 << 20,
                 heartbeat: Duration::from_secs(15),
+                compression: Vec::new(),
             },
+            resume: Resume {
+                enabled: false,
+                grace: Duration::from_secs(30),
+                retention: Duration::from_mins(10),
+                stream_size: 1 << 20,
+                budget: 256 << 20,
+                backpressure: Backpressure::default(),
+                store: StoreKind::default(),
+            },
+            cors: Cors::default(),
             log: Log { level: Level::default(), access: AccessFormat::default() },
             upstreams: BTreeMap::from([("sim".to_owned(), sim)]),
             models: BTreeMap::from([model("sim"), model("sim:*")]),

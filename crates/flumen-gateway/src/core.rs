@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
+use flumen_store::Store;
 use flumen_stream::Deadlines;
 use flumen_wire::{
     client::{self, Endpoint, Options, Protocol},
@@ -10,11 +11,13 @@ use flumen_wire::{
     tls,
 };
 use http::{HeaderMap, HeaderValue, header};
+use tokio_util::task::TaskTracker;
 
 use crate::{
     config::{self, Config},
     observe::{Facts, Record, access_log::AccessLog, metrics::Metrics},
     provider::{HttpServer, Sim, Upstream},
+    resume::Keys,
 };
 
 /// The state of one core. Upstream connections belong to it, so that no event crosses threads.
@@ -22,6 +25,8 @@ use crate::{
 pub(crate) struct Core {
     routing: ArcSwap<Routing>,
     shared: Shared,
+    /// Generations that outlive their connections.
+    generations: TaskTracker,
 }
 
 /// What all cores share. Cheap to clone.
@@ -35,12 +40,16 @@ pub(crate) struct Shared {
     pub gate: Arc<Gate>,
     /// The end.
     pub shutdown: Shutdown,
+    /// Where resumable streams are kept.
+    pub store: Arc<dyn Store>,
+    /// Which of them were begun under an idempotency key.
+    pub keys: Arc<Keys>,
 }
 
 impl Core {
     /// A core that starts with this routing.
     pub(crate) fn new(routing: Routing, shared: Shared) -> Arc<Self> {
-        Arc::new(Self { routing: ArcSwap::from_pointee(routing), shared })
+        Arc::new(Self { routing: ArcSwap::from_pointee(routing), shared, generations: TaskTracker::new() })
     }
 
     /// The routing in force. A request keeps the one that it began with.
@@ -63,6 +72,26 @@ impl Core {
         &self.shared.shutdown
     }
 
+    /// Where resumable streams are kept.
+    pub(crate) fn store(&self) -> &Arc<dyn Store> {
+        &self.shared.store
+    }
+
+    /// The idempotency keys of resumable streams.
+    pub(crate) fn keys(&self) -> &Arc<Keys> {
+        &self.shared.keys
+    }
+
+    /// The generations of this core that outlive their connections.
+    pub(crate) fn generations(&self) -> &TaskTracker {
+        &self.generations
+    }
+
+    /// Counts a reader that came back.
+    pub(crate) fn count_resume(&self) {
+        self.shared.metrics.resumed();
+    }
+
     /// Counts the connections of all cores.
     pub(crate) fn gate(&self) -> Arc<Gate> {
         Arc::clone(&self.shared.gate)
@@ -70,7 +99,7 @@ impl Core {
 
     /// All metrics as text.
     pub(crate) fn scrape(&self) -> String {
-        self.shared.metrics.scrape(&self.shared.gate)
+        self.shared.metrics.scrape(&self.shared.gate, &*self.shared.store)
     }
 }
 
@@ -94,6 +123,8 @@ pub(crate) struct Target<'a> {
     pub upstream: &'a Upstream,
     /// Its clocks.
     pub deadlines: Deadlines,
+    /// Whether its streams are resumable unless the client says otherwise.
+    pub resume: bool,
 }
 
 /// An upstream that cannot be set up.
@@ -140,7 +171,8 @@ impl Routing {
             total: limit(own.and_then(|own| own.total), timeouts.total),
         };
         let rename = route.name.as_deref().filter(|name| *name != model);
-        Some(Target { model: name, rename, upstream_name: &route.upstream, upstream, deadlines })
+        let resume = route.resume.unwrap_or(self.config.resume.enabled);
+        Some(Target { model: name, rename, upstream_name: &route.upstream, upstream, deadlines, resume })
     }
 }
 

@@ -21,12 +21,22 @@ pub(crate) struct Failure {
     pub param: Option<&'static str>,
     /// Seconds after which trying again makes sense.
     pub retry_after: Option<u32>,
+    /// A number that the error object carries besides.
+    pub detail: Option<(&'static str, u64)>,
 }
 
 impl Failure {
     /// A request that is refused before any upstream is asked.
     pub(crate) fn rejected(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, cause: Cause::Rejected, code, message: message.into(), param: None, retry_after: None }
+        Self {
+            status,
+            cause: Cause::Rejected,
+            code,
+            message: message.into(),
+            param: None,
+            retry_after: None,
+            detail: None,
+        }
     }
 
     /// A request that is malformed.
@@ -51,15 +61,26 @@ impl Failure {
         self
     }
 
+    /// Adds a number to the error object.
+    pub(crate) fn detail(mut self, name: &'static str, number: u64) -> Self {
+        self.detail = Some((name, number));
+        self
+    }
+
+    /// The same, for a stream that has begun.
+    pub(crate) fn end(&self) -> End {
+        End::new(self.cause, self.message.clone()).with_code(self.code)
+    }
+
     /// The error object in OpenAI's form.
     pub(crate) fn body(&self) -> Vec<u8> {
-        error_body(self.code, &self.message, kind(self.status), self.param)
+        error_body(self.code, &self.message, kind(self.status), self.param, self.detail)
     }
 }
 
 /// The error object in OpenAI's form, for a stream that has begun.
 pub(crate) fn end_body(end: &End) -> Vec<u8> {
-    error_body(end.code, &end.message, kind(status_of(end.cause)), None)
+    error_body(end.code, &end.message, kind(status_of(end.cause)), None, None)
 }
 
 /// The status of an end that comes before the first byte.
@@ -86,6 +107,7 @@ impl From<End> for Failure {
             message: end.message.into_owned(),
             param: None,
             retry_after: (end.cause == Cause::Shutdown).then_some(1),
+            detail: None,
         }
     }
 }
@@ -120,7 +142,13 @@ fn kind(status: StatusCode) -> &'static str {
     }
 }
 
-fn error_body(code: &str, message: &str, kind: &str, param: Option<&str>) -> Vec<u8> {
+fn error_body(
+    code: &str,
+    message: &str,
+    kind: &str,
+    param: Option<&str>,
+    detail: Option<(&'static str, u64)>,
+) -> Vec<u8> {
     #[derive(Serialize)]
     struct Body<'a> {
         error: Inner<'a>,
@@ -132,8 +160,10 @@ fn error_body(code: &str, message: &str, kind: &str, param: Option<&str>) -> Vec
         kind: &'a str,
         param: Option<&'a str>,
         code: &'a str,
+        #[serde(flatten)]
+        detail: std::collections::BTreeMap<&'static str, u64>,
     }
-    let body = Body { error: Inner { message, kind, param, code } };
+    let body = Body { error: Inner { message, kind, param, code, detail: detail.into_iter().collect() } };
     serde_json::to_vec(&body).unwrap_or_default()
 }
 

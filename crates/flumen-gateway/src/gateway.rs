@@ -7,16 +7,19 @@ use std::{
     thread::{self, JoinHandle},
 };
 
+use flumen_store::{DiskOptions, DiskStore, MemoryStore, OpenError, Store, Sync};
 use flumen_wire::{
     listen::{Gate, Limits, Listener, Shutdown},
     tls::{InvalidCertificate, ServerTls},
 };
+use tokio_util::task::AbortOnDropHandle;
 use tracing_appender::non_blocking::WorkerGuard;
 
 use crate::{
-    config::{Config, ConfigError, Loaded},
+    config::{Config, ConfigError, Loaded, StoreKind},
     core::{Core, Routing, Shared, UnusableUpstream},
     observe::{access_log::AccessLog, metrics::Metrics},
+    resume::{end_orphans, tidy},
     routes::routes,
 };
 
@@ -43,6 +46,9 @@ pub enum StartError {
     /// The certificate or its key cannot be used.
     #[error("server.tls: {0}")]
     Tls(#[from] InvalidCertificate),
+    /// The folder of streams cannot be used.
+    #[error("resume.folder: {0}")]
+    Store(#[from] OpenError),
     /// An address cannot be bound.
     #[error("cannot listen on {address}: {source}{}", if source.kind() == io::ErrorKind::AddrInUse { " (is another server running there? choose another address with --listen)" } else { "" })]
     Bind {
@@ -78,6 +84,8 @@ impl Gateway {
             access_log,
             gate: Arc::new(Gate::default()),
             shutdown: Shutdown::new(),
+            store: open_store(&config)?,
+            keys: Arc::default(),
         };
         let cores = (0..server.threads)
             .map(|_| Ok(Core::new(Routing::new(Arc::clone(&config))?, shared.clone())))
@@ -123,9 +131,10 @@ impl Gateway {
             .enumerate()
             .map(|(number, (listeners, core))| {
                 let serving = (Arc::clone(core), Arc::clone(&self.limits), self.control.tls.clone());
-                thread::Builder::new()
-                    .name(format!("core-{number}"))
-                    .spawn(move || serve_core(listeners, &serving.0, &serving.1, serving.2.as_ref()))
+                thread::Builder::new().name(format!("core-{number}")).spawn(move || {
+                    let tidies = number == 0;
+                    serve_core(listeners, &serving.0, &serving.1, serving.2.as_ref(), tidies)
+                })
             })
             .collect::<io::Result<Vec<JoinHandle<io::Result<()>>>>>()?;
         for thread in threads {
@@ -140,15 +149,48 @@ fn serve_core(
     core: &Arc<Core>,
     limits: &Arc<Limits>,
     tls: Option<&Arc<ServerTls>>,
+    tidies: bool,
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let gate = core.gate();
     runtime.block_on(async {
+        let _tidying = if tidies {
+            end_orphans(core.store()).await;
+            Some(AbortOnDropHandle::new(tokio::spawn(tidy(
+                Arc::clone(core.store()),
+                Arc::clone(core.keys()),
+            ))))
+        } else {
+            None
+        };
         let serving = listeners.into_iter().map(|listener| {
             let (limits, gate, tls) = (Arc::clone(limits), Arc::clone(&gate), tls.cloned());
             listener.serve(routes(Arc::clone(core)), limits, gate, tls, core.shutdown().clone())
         });
-        futures_util::future::try_join_all(serving).await.map(drop)
+        futures_util::future::try_join_all(serving).await?;
+        // Generations outlive their connections, up to the end of the drain.
+        core.generations().close();
+        tokio::select! {
+            () = core.generations().wait() => {}
+            () = core.shutdown().over() => {}
+        }
+        Ok(())
+    })
+}
+
+fn open_store(config: &Config) -> Result<Arc<dyn Store>, OpenError> {
+    let resume = &config.resume;
+    let limits = flumen_store::Limits {
+        stream: resume.stream_size,
+        budget: resume.budget,
+        retention: resume.retention,
+    };
+    Ok(match &resume.store {
+        StoreKind::Memory => Arc::new(MemoryStore::new(limits)),
+        StoreKind::Disk { folder, flush } => {
+            let sync = if *flush { Sync::Disk } else { Sync::Write };
+            Arc::new(DiskStore::open(folder, limits, DiskOptions { sync, ..DiskOptions::default() })?)
+        }
     })
 }
 
@@ -218,6 +260,11 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     check(before.threads != after.threads, "server.threads");
     check(before.tls != after.tls, "server.tls");
     check(limits(old) != limits(new), "server limits and connection timeouts");
+    let store = |config: &Config| {
+        let resume = &config.resume;
+        (resume.store.clone(), resume.stream_size, resume.budget, resume.retention)
+    };
+    check(store(old) != store(new), "where and for how long streams are kept");
     check(old.log.access != new.log.access, "log.access");
     fixed
 }

@@ -6,19 +6,24 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
-use flumen_stream::{Cause, Deadlines, End, Watermarks, log_in};
-use http::{HeaderMap, StatusCode, header};
-use tokio::time::timeout_at;
+use bytes::Bytes;
+use flumen_store::{EventId, Position, StreamId};
+use flumen_stream::{Watermarks, log_in};
+use flumen_wire::transport::Coding;
+use http::{HeaderMap, StatusCode};
 
 use crate::{
     core::{Core, Target},
+    dispatch::Dispatch,
     error::Failure,
     guard,
     observe::Record,
     provider::Call,
-    relay::{Relay, Rules, timed_out},
+    relay::Rules,
     request::ModelRequest,
     respond,
+    resume::{Delivery, Kept, Origin, Transport, Wish, accepted, attach, keep, reply},
+    sink::Sink,
 };
 
 /// One of the endpoints that ask a model.
@@ -67,6 +72,64 @@ async fn answer(
 ) -> Result<Response, Failure> {
     let routing = core.routing();
     let config = routing.config();
+    guard::content_type(request.headers())?;
+    let wish = Wish::of(request.headers())?;
+    let delivery = Delivery {
+        transport: Transport::of(request.headers(), None)?,
+        heartbeat: config.stream.heartbeat,
+        skip: 0,
+        coding: Coding::accepted(request.headers(), &config.stream.compression),
+    };
+    let headers = forwarded(request.headers());
+    let body = guard::body(request, config.server.max_body_size, config.timeouts.request_body).await?;
+    if let Some(last) = wish.last {
+        // The stream was begun before: the body is not run again.
+        record.facts().stream_id = Some(last.stream.short());
+        let found = attach(core.store(), last, &wish.owner).await?;
+        return Ok(reply(&core, found, delivery));
+    }
+    let asked = Asked { endpoint, wish: &wish, headers, body };
+    match begin(&core, asked, record).await? {
+        Answer::Stream(Kept::Begun(begun)) if wish.detached => {
+            accepted(&core, begun.reader.id(), &wish.owner).await
+        }
+        Answer::Stream(Kept::Begun(begun)) => Ok(begun.respond(&core, delivery).await),
+        Answer::Stream(Kept::Same(stream)) if wish.detached => accepted(&core, stream, &wish.owner).await,
+        Answer::Stream(Kept::Same(stream)) => same(&core, stream, &wish, delivery).await,
+        Answer::Stream(Kept::NoRoom(dispatch)) | Answer::Plain(dispatch) => {
+            plain(&core, *dispatch, delivery).await
+        }
+    }
+}
+
+/// A request that has passed the guards.
+pub(crate) struct Asked<'a> {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) wish: &'a Wish,
+    /// Those that go along to the upstream.
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+/// What becomes of a request.
+pub(crate) enum Answer {
+    /// A stream that is kept.
+    Stream(Kept),
+    /// An answer that lives as long as its client reads.
+    Plain(Box<Dispatch>),
+}
+
+/// Finds out where a request goes, and begins the stream if it is to be kept.
+///
+/// # Errors
+/// 400, 404, 422 or 503, before any upstream is asked.
+pub(crate) async fn begin(
+    core: &Arc<Core>,
+    Asked { endpoint, wish, headers, body }: Asked<'_>,
+    record: Arc<Record>,
+) -> Result<Answer, Failure> {
+    let routing = core.routing();
+    let config = routing.config();
     if core.shutdown().is_draining() {
         return Err(Failure::rejected(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -75,11 +138,8 @@ async fn answer(
         )
         .retry_after(1));
     }
-    guard::content_type(request.headers())?;
-    let headers = forwarded(request.headers());
-    let body = guard::body(request, config.server.max_body_size, config.timeouts.request_body).await?;
     record.facts().body_in = body.len() as u64;
-    let asked = ModelRequest::parse(body)?;
+    let asked = ModelRequest::parse(body.clone())?;
     let target = routing.target(&asked.model).ok_or_else(|| {
         let message =
             format!("the model `{}` is not configured; GET /v1/models lists those that are", asked.model);
@@ -92,53 +152,61 @@ async fn answer(
         facts.upstream = Some(target.upstream_name.to_owned());
         facts.stream = stream;
     }
-    let (body, withhold_usage) = asked.for_upstream(target.rename, stream);
-    let call = Call { path: endpoint.path, body, stream, headers };
-    let deadlines = target.deadlines;
-    let patience = if stream { deadlines.first } else { deadlines.total };
-    let answer_by = record.started() + patience.unwrap_or(A_DAY).min(deadlines.total.unwrap_or(A_DAY));
-    let response = tokio::select! {
-        biased;
-        sent = timeout_at(answer_by, target.upstream.send(call)) => match sent {
-            Ok(sent) => sent?,
-            Err(_) => return Err(timed_out(expired(stream, &deadlines)).into()),
-        },
-        () = core.shutdown().aborted() => {
-            return Err(End::new(Cause::Shutdown, "the server is shutting down").into());
-        }
+    let (edited, withhold_usage) = asked.for_upstream(target.rename, stream);
+    let dispatch = Dispatch {
+        upstream: target.upstream.clone(),
+        call: Call { path: endpoint.path, body: edited, stream, headers },
+        rules: rules(&target, config, withhold_usage),
+        metrics: record.metrics().route(target.model, target.upstream_name),
+        record,
+        shutdown: core.shutdown().clone(),
     };
-    if !response.status.is_success() {
-        return Ok(respond::upstream_refused(response, answer_by, &record).await);
+    if !stream || !wish.resumable(target.resume) {
+        return Ok(Answer::Plain(Box::new(dispatch)));
     }
-    if stream && is_event_stream(&response.headers) {
-        if is_encoded(&response.headers) {
-            let problem = "upstream: the stream is compressed, though that was not asked for";
-            return Err(End::new(Cause::UpstreamError, problem).with_code("upstream_encoding").into());
-        }
-        let (rules, config) = (rules(&target, config, withhold_usage), &config.stream);
-        let marks = marks(config);
-        let metrics = record.metrics().route(target.model, target.upstream_name);
-        let frames_out = metrics.frames_out.clone();
-        let (writer, cursor) = log_in(marks, Arc::clone(&metrics.buffered));
-        let relay = Relay::new(response.body, writer, rules, Arc::clone(&record), metrics, core.shutdown());
+    let origin = Origin {
+        wish,
+        dialect: endpoint.dialect,
+        model: target.model,
+        path: endpoint.path,
+        body: &body,
+        resume: &config.resume,
+        marks: marks(&config.stream),
+    };
+    keep(core, origin, dispatch).await.map(Answer::Stream)
+}
+
+/// The same request again, under its idempotency key: its stream from the start.
+async fn same(core: &Core, stream: StreamId, wish: &Wish, delivery: Delivery) -> Result<Response, Failure> {
+    let start = EventId { stream, at: Position { epoch: 0, seq: 0 } };
+    let found = attach(core.store(), start, &wish.owner).await?;
+    Ok(reply(core, found, delivery))
+}
+
+async fn plain(core: &Core, dispatch: Dispatch, delivery: Delivery) -> Result<Response, Failure> {
+    let (stream, answer_by) = (dispatch.call.stream, dispatch.answer_by());
+    let answering = dispatch.send().await?;
+    let record = Arc::clone(&answering.record);
+    if !answering.response.status.is_success() {
+        return Ok(respond::upstream_refused(answering.response, answer_by, &record).await);
+    }
+    let routing = core.routing();
+    let config = &routing.config().stream;
+    if stream && answering.is_stream()? {
+        let (writer, cursor) = log_in(marks(config), Arc::clone(&answering.metrics.buffered));
+        let (frames_out, headers) =
+            (answering.metrics.frames_out.clone(), answering.response.headers.clone());
         // Owned by its log: when the cursor below is dropped, the relay ends at once.
-        tokio::spawn(relay.run());
-        return respond::streamed(cursor, &response.headers, config.heartbeat, record, frames_out).await;
+        tokio::spawn(answering.relay(Sink::Passing(writer)).run());
+        return respond::streamed(cursor, &headers, delivery, record, frames_out).await;
     }
+    let deadlines = answering.rules.deadlines;
     let total = record.started() + deadlines.total.unwrap_or(A_DAY);
     let idle = deadlines.idle.unwrap_or(A_DAY);
-    respond::whole(response, config.stream.buffer, total, idle, record).await
+    respond::whole(answering.response, config.buffer, total, idle, record).await
 }
 
 const A_DAY: Duration = Duration::from_hours(24);
-
-fn expired(stream: bool, deadlines: &Deadlines) -> flumen_stream::Expired {
-    if stream && deadlines.first <= deadlines.total {
-        flumen_stream::Expired::First
-    } else {
-        flumen_stream::Expired::Total
-    }
-}
 
 fn rules(target: &Target<'_>, config: &crate::config::Config, withhold_usage: bool) -> Rules {
     Rules {
@@ -160,7 +228,8 @@ fn marks(stream: &crate::config::Stream) -> Watermarks {
     Watermarks::at(share(stream.high), share(stream.low))
 }
 
-fn forwarded(headers: &HeaderMap) -> HeaderMap {
+/// The headers of a request that go along.
+pub(crate) fn forwarded(headers: &HeaderMap) -> HeaderMap {
     let mut forwarded = HeaderMap::new();
     for (name, value) in headers {
         if FORWARDED.contains(&name.as_str()) {
@@ -168,16 +237,4 @@ fn forwarded(headers: &HeaderMap) -> HeaderMap {
         }
     }
     forwarded
-}
-
-fn is_encoded(headers: &HeaderMap) -> bool {
-    headers
-        .get(header::CONTENT_ENCODING)
-        .is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
-}
-
-fn is_event_stream(headers: &HeaderMap) -> bool {
-    let content_type =
-        headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    content_type.split(';').next().is_some_and(|mime| mime.trim().eq_ignore_ascii_case("text/event-stream"))
 }

@@ -6,6 +6,8 @@
 mod burst;
 pub mod config;
 mod core;
+mod cors;
+mod dispatch;
 mod error;
 mod gateway;
 mod generate;
@@ -19,7 +21,9 @@ mod relay;
 mod reload;
 mod request;
 mod respond;
+mod resume;
 mod routes;
+mod sink;
 
 pub use gateway::{Control, Gateway, StartError};
 pub use reload::{Watch, reloading};

@@ -5,5 +5,5 @@ pub(crate) mod metrics;
 mod observed;
 mod record;
 
-pub(crate) use observed::observe;
+pub(crate) use observed::{facts_of, observe};
 pub(crate) use record::{Facts, Record};

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use flumen_stream::{Cause, Deadlines, End, Expired, Writer, codec::sse::Decoder, deadline::Watchdog};
+use flumen_stream::{Cause, Deadlines, End, Expired, codec::sse::Decoder, deadline::Watchdog};
 use flumen_wire::{
     client::Body,
     listen::{Shutdown, Signal},
@@ -19,12 +19,13 @@ use crate::{
     error::upstream_end,
     observe::{Record, metrics::RouteMetrics},
     provider::openai::{self, Look, Usage},
+    sink::{Gone, Sink},
 };
 
 /// One stream on its way from the upstream into the log. It runs as a task of its own, on the core of its client.
 pub(crate) struct Relay {
     body: Body,
-    log: Writer<Burst>,
+    sink: Sink,
     decoder: Decoder,
     dog: Watchdog,
     aborted: Signal,
@@ -59,8 +60,8 @@ struct Seen {
 
 /// Why the relay stopped before the end mark.
 enum Stop {
-    /// No reader is left.
-    Gone,
+    /// Nobody wants it any more.
+    Gone(Gone),
     /// An end that readers are told.
     End(End),
     /// An end that the upstream told readers itself.
@@ -71,10 +72,10 @@ enum Stop {
 const TAIL: Duration = Duration::from_millis(100);
 
 impl Relay {
-    /// A relay from a response body into a log.
+    /// A relay from a response body into a sink.
     pub(crate) fn new(
         body: Body,
-        log: Writer<Burst>,
+        sink: Sink,
         rules: Rules,
         record: Arc<Record>,
         metrics: RouteMetrics,
@@ -82,7 +83,7 @@ impl Relay {
     ) -> Self {
         Self {
             body,
-            log,
+            sink,
             decoder: Decoder::new(rules.max_event),
             dog: Watchdog::start_at(rules.deadlines, record.started()),
             aborted: shutdown.abort_signal(),
@@ -98,25 +99,37 @@ impl Relay {
         self.metrics.active.inc();
         let stop = self.pump().await;
         self.metrics.active.dec();
-        let Self { mut body, log, record, seen, .. } = self;
+        let Self { mut body, sink, record, seen, .. } = self;
         publish(&record, seen, &body);
+        let kept = sink.numbers_events();
         match stop {
             Ok(()) => {
-                log.complete();
+                if kept {
+                    record.ended(Cause::Complete, None);
+                }
+                sink.complete().await;
                 // A body that was read to its end gives its connection back.
                 while let Ok(Some(Ok(_))) = timeout(TAIL, body.piece()).await {}
             }
-            Err(Stop::Gone) => {}
+            Err(Stop::Gone(gone)) => {
+                drop(body);
+                let cause = if gone == Gone::Stopped { Cause::Stopped } else { Cause::ClientGone };
+                if kept {
+                    record.ended(cause, None);
+                }
+                sink.leave(gone).await;
+            }
             Err(Stop::Told(cause)) => {
                 record.ended(cause, None);
-                log.complete();
+                sink.told(cause).await;
             }
             Err(Stop::End(end)) => {
-                if end.cause == Cause::ClientStalled {
+                drop(body);
+                if kept || end.cause == Cause::ClientStalled {
                     // Whoever does not read will not read this either.
-                    record.ended(end.cause, None);
+                    record.ended(end.cause, kept.then_some(end.code));
                 }
-                log.fail(end);
+                sink.fail(end).await;
             }
         }
     }
@@ -131,9 +144,10 @@ impl Relay {
             let piece = piece.map_err(|error| Stop::End(upstream_end(&error)))?;
             self.metrics.bytes_in.inc_by(piece.len() as u64);
             self.decoder.push(piece.clone());
-            let stop = self.take_events(&mut Gather::new(piece, &mut batch));
+            let apart = self.sink.numbers_events();
+            let stop = self.take_events(&mut Gather::new(piece, &mut batch).apart(apart));
             self.arrived(&batch)?;
-            self.log.push(batch.drain(..));
+            self.sink.push(&mut batch).await.map_err(Stop::End)?;
             stop?;
         }
         Ok(())
@@ -207,8 +221,8 @@ impl Relay {
             if let Poll::Ready(piece) = self.body.poll_piece(cx) {
                 return Poll::Ready(Ok(piece));
             }
-            if self.log.poll_closed(cx).is_ready() {
-                return Poll::Ready(Err(Stop::Gone));
+            if let Poll::Ready(gone) = self.sink.poll_gone(cx) {
+                return Poll::Ready(Err(Stop::Gone(gone)));
             }
             self.poll_interrupted(cx).map(|end| Err(Stop::End(end)))
         })
@@ -218,9 +232,9 @@ impl Relay {
     /// Backpressure: waits until the client has taken enough. Meanwhile the upstream is not read and its clocks for
     /// tokens stand still; instead it is the client that must not stall.
     async fn room(&mut self) -> Result<(), Stop> {
-        let ready = poll_fn(|cx| Poll::Ready(self.log.poll_ready(cx))).await;
+        let ready = poll_fn(|cx| Poll::Ready(self.sink.poll_ready(cx))).await;
         if let Poll::Ready(ready) = ready {
-            return ready.map_err(|_| Stop::Gone);
+            return ready.map_err(Stop::Gone);
         }
         let paused = Instant::now();
         self.dog.suspend();
@@ -232,17 +246,17 @@ impl Relay {
     }
 
     async fn drained(&mut self) -> Result<(), Stop> {
-        let mut taken = self.log.taken();
+        let mut taken = self.sink.taken();
         let mut stall = Box::pin(sleep(self.rules.client_stall));
         poll_fn(|cx| {
-            if let Poll::Ready(ready) = self.log.poll_ready(cx) {
-                return Poll::Ready(ready.map_err(|_| Stop::Gone));
+            if let Poll::Ready(ready) = self.sink.poll_ready(cx) {
+                return Poll::Ready(ready.map_err(Stop::Gone));
             }
             while stall.as_mut().poll(cx).is_ready() {
-                if self.log.taken() == taken {
+                if self.sink.taken() == taken && !self.sink.give_readers_up() {
                     return Poll::Ready(Err(Stop::End(stalled())));
                 }
-                taken = self.log.taken();
+                taken = self.sink.taken();
                 stall.as_mut().reset(Instant::now() + self.rules.client_stall);
             }
             self.poll_interrupted(cx).map(|end| Err(Stop::End(end)))

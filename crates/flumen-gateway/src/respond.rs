@@ -8,65 +8,119 @@ use axum::{
 };
 use bytes::{Bytes, BytesMut};
 use flumen_stream::{Cause, Cursor, End, codec::sse::Decoder};
-use flumen_wire::{client, transport::Sse};
-use futures_util::{StreamExt, stream};
+use flumen_wire::client;
+use futures_util::{Stream, StreamExt, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use http_body::Frame;
 use http_body_util::StreamBody;
 use prometheus_client::metrics::counter::Counter;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::{burst::Burst, error::Failure, observe::Record, provider::openai, relay::timed_out};
+use crate::{
+    burst::Burst,
+    error::Failure,
+    observe::Record,
+    provider::openai,
+    relay::timed_out,
+    resume::{Delivery, Numbered, Transport, apart},
+};
 
 /// Headers of an upstream's answer that mean something to its client.
 const PASSED: [&str; 5] =
     ["retry-after", "openai-model", "openai-processing-ms", "openai-version", "content-encoding"];
 
-/// A stream's response. It waits for the first event, so that whatever goes wrong before it is still a real status
-/// that clients retry; if that takes longer than a heartbeat, the response begins anyway and is kept alive.
-pub(crate) async fn streamed(
-    mut cursor: Cursor<Burst>,
-    upstream: &HeaderMap,
+/// How a stream begins.
+pub(crate) enum First<S> {
+    /// Its first event reports an error: this is what it says.
+    Refused(Bytes),
+    /// It has events, or is silent for so long that the response begins anyway.
+    Begun(S),
+}
+
+/// Waits for the first event of a stream, so that whatever goes wrong before it is still a real status that clients retry;
+/// if that takes longer than a heartbeat, the response begins anyway and is kept alive. `error` says what an event that
+/// reports an error says.
+///
+/// # Errors
+/// When the stream ends before its first event.
+pub(crate) async fn first<T, S>(
+    mut events: S,
     heartbeat: Duration,
+    error: impl FnOnce(&T) -> Option<Bytes>,
+) -> Result<First<impl Stream<Item = Result<T, End>>>, End>
+where
+    S: Stream<Item = Result<T, End>> + Unpin,
+{
+    let first = match timeout(heartbeat, events.next()).await {
+        Err(_) => None,
+        Ok(None) => return Err(End::new(Cause::UpstreamTruncated, "the upstream sent no event")),
+        Ok(Some(Err(end))) => return Err(end),
+        Ok(Some(Ok(item))) => match error(&item) {
+            Some(payload) => return Ok(First::Refused(payload)),
+            None => Some(Ok(item)),
+        },
+    };
+    Ok(First::Begun(stream::iter(first).chain(events)))
+}
+
+/// The response of a stream that lives as long as its client reads.
+pub(crate) async fn streamed(
+    cursor: Cursor<Burst>,
+    upstream: &HeaderMap,
+    delivery: Delivery,
     record: Arc<Record>,
     frames_out: Counter,
 ) -> Result<Response, Failure> {
-    let first = match timeout(heartbeat, cursor.next()).await {
-        Err(_) => None,
-        Ok(None) => return Err(End::new(Cause::UpstreamTruncated, "the upstream sent no event").into()),
-        Ok(Some(Err(end))) => return Err(end.into()),
-        Ok(Some(Ok(burst))) if burst.error => return Ok(refused(burst, &record)),
-        Ok(Some(Ok(burst))) => Some(burst),
-    };
-    let rest = cursor.map(move |item| match item {
-        Ok(burst) => burst,
-        Err(end) => {
-            record.ended(end.cause, Some(end.code));
-            openai::error_event(&end).into()
+    let heartbeat = delivery.heartbeat;
+    let events = match first(cursor, heartbeat, |burst: &Burst| burst.error.then(|| payload(burst))).await? {
+        First::Refused(payload) => {
+            record.ended(Cause::UpstreamError, None);
+            return Ok(bad_gateway(payload));
         }
+        First::Begun(events) => events,
+    };
+    let counted = events.inspect(move |item| match item {
+        Ok(burst) => drop(frames_out.inc_by(u64::from(burst.events))),
+        Err(end) => record.ended(end.cause, Some(end.code)),
     });
-    let events = stream::iter(first).chain(rest).inspect(move |burst| {
-        frames_out.inc_by(u64::from(burst.events));
-    });
-    let mut response = Sse::new(events).heartbeat(heartbeat).into_response();
+    let mut response = if delivery.transport == Transport::Sse {
+        delivery.respond(counted.map(|item| item.map(Numbered::from)))
+    } else {
+        let apart = counted.flat_map(|item| match item {
+            Ok(burst) => apart(burst.wire).left_stream(),
+            Err(end) => stream::iter([Err(end)]).right_stream(),
+        });
+        delivery.respond(apart)
+    };
     pass(upstream, response.headers_mut());
     Ok(response)
 }
 
-/// A stream whose first event is an error never began: its error object is the answer.
-fn refused(burst: Burst, record: &Record) -> Response {
-    record.ended(Cause::UpstreamError, None);
+impl From<Burst> for Numbered {
+    /// Events that came together go on together: without numbers there is nothing to add to them.
+    fn from(burst: Burst) -> Self {
+        Self { id: None, wire: burst.wire, retry: None }
+    }
+}
+
+fn payload(burst: &Burst) -> Bytes {
     let mut decoder = Decoder::new(burst.wire.len());
-    decoder.push(burst.wire);
+    decoder.push(burst.wire.clone());
     let payload = decoder.next().and_then(Result::ok).map(|event| Bytes::copy_from_slice(&event.payload()));
-    json(StatusCode::BAD_GATEWAY, payload.unwrap_or_default())
+    payload.unwrap_or_default()
+}
+
+/// A stream whose first event is an error never began: its error object is the answer.
+pub(crate) fn bad_gateway(payload: Bytes) -> Response {
+    json(StatusCode::BAD_GATEWAY, payload)
 }
 
 fn json(status: StatusCode, body: Bytes) -> Response {
     (status, [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
 }
 
-fn pass(from: &HeaderMap, to: &mut HeaderMap) {
+/// Passes on what means something to the client.
+pub(crate) fn pass(from: &HeaderMap, to: &mut HeaderMap) {
     for (name, value) in from {
         if PASSED.contains(&name.as_str()) || name.as_str().starts_with("x-ratelimit-") {
             to.append(name, value.clone());

@@ -13,11 +13,12 @@ use axum::{
 
 use crate::{
     core::Core,
+    cors,
     error::Failure,
     generate::{CHAT, COMPLETIONS, EMBEDDINGS, Endpoint, generate},
     health, models,
     observe::observe,
-    playground,
+    playground, resume,
 };
 
 /// The gateway's routes for one core.
@@ -30,6 +31,10 @@ pub(crate) fn routes(core: Arc<Core>) -> Router {
         .route("/v1/embeddings", ask(EMBEDDINGS))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::get))
+        .route("/v1/streams", get(resume::list))
+        .route("/v1/streams/{id}", get(resume::read).head(resume::state).delete(resume::stop))
+        .route("/v1/streams/{id}/poll", get(resume::poll))
+        .route("/v1/socket", get(resume::socket))
         .route("/", get(playground::page))
         .route("/playground/{name}", get(playground::asset))
         .route("/healthz", get(health::healthz))
@@ -37,6 +42,8 @@ pub(crate) fn routes(core: Arc<Core>) -> Router {
         .route("/metrics", get(health::metrics))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
+        .layer(cors::headers(Arc::clone(&core)))
+        .layer(from_fn_with_state(Arc::clone(&core), cors::refuse))
         .layer(from_fn_with_state(Arc::clone(&core), observe))
         .with_state(core)
 }

@@ -99,6 +99,11 @@ impl Attendance {
         lock(&self.seats).stop
     }
 
+    /// Ends all readers without the stream's end: its writer cannot go on.
+    pub fn give_up(&self) {
+        self.dismiss();
+    }
+
     /// Lets the writer wait for readers at these marks.
     pub(crate) fn pace(&self, marks: Option<Watermarks>) {
         lock(&self.seats).marks = marks;

@@ -17,8 +17,8 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    About, Attendance, Batch, Ending, Limits, MemoryStore, Page, Refused, Reply, Room, Status, Store,
-    StreamId, Tenure, later,
+    About, Attendance, Batch, Ending, Holding, Limits, MemoryStore, Page, Refused, Reply, Room, Status,
+    Store, StreamId, Tenure, later,
 };
 
 mod keeper;
@@ -131,11 +131,6 @@ impl DiskStore {
         Ok(Self { memory, commands: Some(commands), thread: Some(thread), _lock: lock })
     }
 
-    /// Bytes that all streams take in memory.
-    pub fn used(&self) -> usize {
-        self.memory.used()
-    }
-
     fn ask<T: Send + 'static>(&self, command: impl FnOnce(Told<T>) -> Command) -> Reply<Result<T, Refused>> {
         let (tell, told) = oneshot::channel();
         let (command, commands) = (command(tell), self.commands.clone());
@@ -190,6 +185,10 @@ impl Store for DiskStore {
 
     fn is_durable(&self) -> bool {
         true
+    }
+
+    fn holding(&self) -> Holding {
+        self.memory.holding()
     }
 }
 

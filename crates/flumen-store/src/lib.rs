@@ -43,5 +43,6 @@ pub use memory::MemoryStore;
 pub use producer::{Producer, Unwanted};
 pub use reader::{Item, Reader};
 pub use store::{
-    About, Batch, Ending, Limits, Page, Refused, Reply, Room, State, Status, Store, Tenure, later, now,
+    About, Batch, Ending, Holding, Limits, Page, Refused, Reply, Room, State, Status, Store, Tenure, later,
+    now,
 };

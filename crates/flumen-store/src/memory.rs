@@ -10,7 +10,8 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    About, Attendance, Batch, Ending, Limits, Page, Refused, Reply, Room, Status, Store, StreamId, Tenure,
+    About, Attendance, Batch, Ending, Holding, Limits, Page, Refused, Reply, Room, Status, Store, StreamId,
+    Tenure,
     kept::Kept,
     now,
     sync::{Mutex, RwLock, lock},
@@ -265,5 +266,10 @@ impl Store for MemoryStore {
 
     fn is_durable(&self) -> bool {
         false
+    }
+
+    fn holding(&self) -> Holding {
+        let streams = self.streams.read().unwrap_or_else(std::sync::PoisonError::into_inner).len();
+        Holding { streams, bytes: self.used() }
     }
 }

@@ -56,6 +56,18 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// Whether what is kept outlives this process.
     fn is_durable(&self) -> bool;
+
+    /// What this process holds.
+    fn holding(&self) -> Holding;
+}
+
+/// What a store holds in this process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holding {
+    /// Streams.
+    pub streams: usize,
+    /// Bytes.
+    pub bytes: usize,
 }
 
 /// An answer of a store.

@@ -21,10 +21,12 @@ use http_body::{Body as HttpBody, Frame};
 use pin_project_lite::pin_project;
 
 mod chunked;
+mod compress;
 mod ndjson;
 mod sse;
 
 pub use chunked::Chunked;
+pub use compress::{Coding, compressed};
 pub use ndjson::Ndjson;
 pub use sse::{IntoEvents, Sse};
 

@@ -13,6 +13,10 @@ use super::{
     section::{KeyFault, Section, meant},
 };
 
+mod streams;
+
+use streams::{compression, cors, resume};
+
 /// Where relative paths start, what the environment holds, and which files were read.
 pub(super) struct Context {
     pub(super) folder: PathBuf,
@@ -27,6 +31,8 @@ pub(super) fn check(table: &Table, context: &mut Context, faults: &mut Vec<KeyFa
     let server = server(root.section("server"), &default.server, context);
     let timeouts = timeouts(root.section("timeouts"), &default.timeouts);
     let stream = stream(root.section("stream"), &default.stream);
+    let resume = resume(root.section("resume"), &default.resume, context);
+    let cors = cors(root.section("cors"));
     let log = log(root.section("log"));
     let mut upstreams = BTreeMap::new();
     let own_upstreams = root.map("upstreams", |name, section| {
@@ -49,7 +55,7 @@ pub(super) fn check(table: &Table, context: &mut Context, faults: &mut Vec<KeyFa
         );
     }
     root.finish();
-    Config { server, timeouts, stream, log, upstreams, models }
+    Config { server, timeouts, stream, resume, cors, log, upstreams, models }
 }
 
 fn server(mut section: Section<'_>, default: &Server, context: &mut Context) -> Server {
@@ -145,6 +151,7 @@ fn stream(mut section: Section<'_>, default: &Stream) -> Stream {
         low,
         max_event: section.size("max_event", 1 << 10..=64 << 20, default.max_event),
         heartbeat: section.duration("heartbeat").unwrap_or(default.heartbeat),
+        compression: compression(&mut section),
     };
     section.finish();
     stream
@@ -288,6 +295,7 @@ fn model(name: &str, mut section: Section<'_>, upstreams: &BTreeMap<String, Upst
     let upstream = section.string("upstream");
     let names: Vec<_> = upstreams.keys().map(String::as_str).collect();
     let renamed = section.string("name");
+    let resume = section.boolean("resume");
     if renamed.is_some() && name.ends_with('*') {
         section.fault("name", "a pattern stands for many models and cannot rename them", None);
     }
@@ -304,5 +312,5 @@ fn model(name: &str, mut section: Section<'_>, upstreams: &BTreeMap<String, Upst
         Some(_) => {}
     }
     section.finish();
-    upstream.map(|upstream| Model { upstream, name: renamed })
+    upstream.map(|upstream| Model { upstream, name: renamed, resume })
 }

@@ -43,12 +43,15 @@ fn example_in_full() -> String {
 #[test]
 fn the_example_knows_every_key_and_no_other() {
     let text = example_in_full();
-    // Files do not exist and both kinds of keys are shown: these are the faults, and there are no others.
+    // Files do not exist, both kinds of keys are shown, and streams are kept in memory: these are the faults, and there are no others.
     let faults = parse_with(&text, &[("LOCAL_API_KEY", "k")]).unwrap_err();
-    assert_eq!(faults.len(), 2, "{faults:#?}");
-    assert!(faults[0].contains("key_file: give either") || faults[1].contains("key_file: give either"));
+    assert_eq!(faults.len(), 4, "{faults:#?}");
+    for key in ["resume.folder", "resume.flush"] {
+        assert!(faults.iter().any(|fault| fault.contains(key)), "{key}");
+    }
+    assert!(faults.iter().any(|fault| fault.contains("key_file: give either")));
     assert!(faults.iter().any(|fault| fault.contains("ca_file")));
-    let source = include_str!("check.rs");
+    let source = concat!(include_str!("check.rs"), include_str!("check/streams.rs"));
     let getters = [
         "section(",
         "map(",
@@ -106,7 +109,7 @@ fn unknown_keys_deep_inside_are_found() {
         [
             "dir/flumen.toml:8: upstreams.b.base_ur: unknown key (did you mean `base_url`?)",
             "dir/flumen.toml:10: models.m.upstream: there is no upstream `bb` (known: a, b)",
-            "dir/flumen.toml:11: models.m.zzz: unknown key (known keys: upstream, name)",
+            "dir/flumen.toml:11: models.m.zzz: unknown key (known keys: upstream, name, resume)",
         ]
     );
 }
@@ -183,7 +186,7 @@ fn keys_come_from_the_environment_or_a_file_and_are_never_shown() {
 fn the_exact_name_wins_then_the_longest_pattern() {
     let mut config = parse_with(MINIMAL, &[]).unwrap();
     for name in ["gpt-*", "gpt-4*", "gpt-4o"] {
-        config.models.insert(name.to_owned(), Model { upstream: "a".to_owned(), name: None });
+        config.models.insert(name.to_owned(), Model { upstream: "a".to_owned(), name: None, resume: None });
     }
     let key = |model: &str| config.route(model).map(|(key, _)| key.to_owned());
     assert_eq!(key("gpt-4o").as_deref(), Some("gpt-4o"));
@@ -213,4 +216,24 @@ fn hostile_files_are_refused_without_harm() {
     ] {
         assert!(!faults(&text).is_empty());
     }
+}
+
+#[test]
+fn streams_on_disk_need_a_folder_and_origins_are_written_as_browsers_do() {
+    assert_eq!(
+        faults("[resume]\nstore = \"disk\"\n"),
+        [
+            "dir/flumen.toml:1: resume.folder: streams on disk need a folder (for example folder = \"/var/lib/flumen/streams\")"
+        ]
+    );
+    let config = parse_with("[resume]\nstore = \"disk\"\nfolder = \"s\"\nflush = true\n", &[]).unwrap();
+    assert_eq!(config.resume.store, StoreKind::Disk { folder: "dir/s".into(), flush: true });
+    for wrong in ["chat.example.com", "https://Chat.example.com", "https://x/", "https://", "null"] {
+        assert!(
+            faults(&format!("[cors]\norigins = [\"{wrong}\"]\n"))[0].contains("is not an origin"),
+            "{wrong}"
+        );
+    }
+    assert!(faults("[cors]\norigins = \"*\"\ncredentials = true\n")[0].contains("any origin"));
+    assert!(faults("[stream]\ncompression = [\"gzp\"]\n")[0].contains("did you mean `gzip`?"));
 }

@@ -59,6 +59,8 @@ struct Line<'a> {
     upstream: Option<&'a str>,
     tenant: Option<&'a str>,
     stream: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stream_id: Option<&'a str>,
     cause: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<&'a str>,
@@ -108,6 +110,7 @@ impl<'a> Line<'a> {
             upstream: facts.upstream.as_deref(),
             tenant: None,
             stream: facts.stream,
+            stream_id: facts.stream_id.as_deref(),
             cause: cause.as_str(),
             code: facts.code,
             header_bytes_in: facts.header_in,
@@ -157,6 +160,7 @@ impl<'a> Line<'a> {
         put("dialect", self.dialect.as_ref().map(|dialect| dialect as _));
         put("model", self.model.as_ref().map(|model| model as _));
         put("upstream", self.upstream.as_ref().map(|upstream| upstream as _));
+        put("stream_id", self.stream_id.as_ref().map(|id| id as _));
         put("tenant", self.tenant.as_ref().map(|tenant| tenant as _));
         put("in", Some(&format_args!("{}+{}B", self.header_bytes_in, self.body_bytes_in)));
         put("out", Some(&format_args!("{}+{}B", self.header_bytes_out, self.body_bytes_out)));

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use flumen_store::Store;
 use flumen_stream::Cause;
 use flumen_wire::listen::Gate;
 use prometheus_client::{
@@ -46,6 +47,9 @@ pub(crate) struct Metrics {
     upstream_first_byte: Family<UpstreamLabels, Histogram, Buckets>,
     errors: Family<ErrorLabels, Counter>,
     disconnects: Counter,
+    resumes: Counter,
+    kept: Gauge,
+    kept_bytes: Gauge,
     buffered: Arc<AtomicUsize>,
     buffered_gauge: Gauge,
     connections: Gauge,
@@ -145,6 +149,9 @@ impl Metrics {
             upstream_first_byte: Family::new_with_constructor(WAITS),
             errors: Family::default(),
             disconnects: Counter::default(),
+            resumes: Counter::default(),
+            kept: Gauge::default(),
+            kept_bytes: Gauge::default(),
             buffered: Arc::default(),
             buffered_gauge: Gauge::default(),
             connections: Gauge::default(),
@@ -205,6 +212,14 @@ impl Metrics {
         }
         registry.register("errors", "Requests that did not end well, timeouts included", self.errors.clone());
         registry.register("client_disconnects", "Clients that left before the end", self.disconnects.clone());
+        registry.register("resumes", "Readers that came back to a stream", self.resumes.clone());
+        registry.register("kept_streams", "Resumable streams, finished ones included", self.kept.clone());
+        registry.register_with_unit(
+            "kept",
+            "What resumable streams hold",
+            Unit::Bytes,
+            self.kept_bytes.clone(),
+        );
         registry.register_with_unit(
             "buffered",
             "What streams hold",
@@ -236,6 +251,11 @@ impl Metrics {
             paused: self.paused.get_or_create(&labels).clone(),
             buffered: Arc::clone(&self.buffered),
         }
+    }
+
+    /// Counts a reader that came back.
+    pub(crate) fn resumed(&self) {
+        self.resumes.inc();
     }
 
     /// Counts a request that has ended.
@@ -288,8 +308,11 @@ impl Metrics {
     }
 
     /// The text that Prometheus scrapes (OpenMetrics).
-    pub(crate) fn scrape(&self, gate: &Gate) -> String {
+    pub(crate) fn scrape(&self, gate: &Gate, store: &dyn Store) -> String {
         let whole = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        let holding = store.holding();
+        self.kept.set(whole(holding.streams as u64));
+        self.kept_bytes.set(whole(holding.bytes as u64));
         self.buffered_gauge.set(whole(self.buffered.load(Relaxed) as u64));
         self.connections.set(whole(gate.open() as u64));
         self.connections_accepted.set(whole(gate.accepted()));

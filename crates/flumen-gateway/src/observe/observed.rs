@@ -13,6 +13,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
+use flumen_store::StreamId;
 use flumen_stream::{Cause, Meter};
 use flumen_wire::listen::Connection;
 use futures_util::FutureExt;
@@ -47,19 +48,30 @@ pub(crate) async fn observe(State(core): State<Arc<Core>>, mut request: Request,
     response.map(|body| Body::new(Observed { body, record, connection, sent: 0, ended: false }))
 }
 
-fn facts_of(request: &Request, connection: Option<&Connection>) -> Facts {
+/// A path that may stand in a log: whoever knows the whole id of a stream may ask for it.
+fn loggable(path: &str) -> String {
+    let segment = |segment: &str| match segment.parse::<StreamId>() {
+        Ok(id) => format!("{}…", id.short()),
+        Err(_) => segment.to_owned(),
+    };
+    path.split('/').map(segment).collect::<Vec<_>>().join("/")
+}
+
+pub(crate) fn facts_of(request: &Request, connection: Option<&Connection>) -> Facts {
     let path = request.uri().path();
     Facts {
         time: SystemTime::now(),
         request_id: request_id(request.headers()),
         peer: connection.map(|connection| connection.peer().to_string()).unwrap_or_default(),
         method: request.method().clone(),
-        path: path.to_owned(),
+        path: loggable(path),
         status: None,
         dialect: None,
         model: None,
         upstream: None,
         stream: false,
+        stream_id: None,
+        outlives: false,
         cause: None,
         code: None,
         header_in: head_size(request.method().as_str(), path, request.headers()),
@@ -143,7 +155,13 @@ impl Drop for Observed {
             (false, false) if std::thread::panicking() => Cause::Internal,
             (false, false) => Cause::ClientGone,
         };
-        self.record.facts().body_out = self.sent;
-        self.record.ended(cause, None);
+        let outlives = {
+            let mut facts = self.record.facts();
+            facts.body_out = self.sent;
+            facts.outlives
+        };
+        if !outlives {
+            self.record.ended(cause, None);
+        }
     }
 }

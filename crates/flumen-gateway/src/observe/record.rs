@@ -44,6 +44,10 @@ pub(crate) struct Facts {
     pub upstream: Option<String>,
     /// Whether the answer is streamed.
     pub stream: bool,
+    /// The beginning of the id of the stream that the request began or read.
+    pub stream_id: Option<String>,
+    /// The answer outlives the response: how the response ends says nothing of it.
+    pub outlives: bool,
     /// Why the request ended. The first to know says it.
     pub cause: Option<Cause>,
     /// A more precise code of an end that was not good.

@@ -2,9 +2,11 @@
 
 use std::{borrow::Cow, sync::LazyLock};
 
-use flumen_stream::{End, Event};
+use bytes::Bytes;
+use flumen_stream::{End, Event, codec::sse::Decoder};
 use memchr::memmem::Finder;
 use serde::{Deserialize, de::IgnoredAny};
+use serde_json::{Value, json};
 
 use crate::error::end_body;
 
@@ -141,6 +143,56 @@ pub(crate) fn error_event(end: &End) -> Event {
     Event::data(end_body(end))
 }
 
+/// The events that end an answer which somebody stopped: a last chunk in the likeness of the ones before, and the end mark.
+pub(crate) fn stopped_events(last: Option<&[u8]>) -> Vec<Bytes> {
+    let payload = last.and_then(|wire| {
+        let mut decoder = Decoder::new(wire.len());
+        decoder.push(Bytes::copy_from_slice(wire));
+        let event = decoder.next()?.ok()?;
+        serde_json::from_slice::<serde_json::Map<String, Value>>(&event.payload()).ok()
+    });
+    let mut chunk = payload.unwrap_or_else(|| {
+        serde_json::Map::from_iter([("object".to_owned(), Value::from("chat.completion.chunk"))])
+    });
+    let is_text = chunk.get("object").is_some_and(|object| object == "text_completion");
+    let choice = if is_text {
+        json!({"index": 0, "text": "", "finish_reason": "stopped"})
+    } else {
+        json!({"index": 0, "delta": {}, "finish_reason": "stopped"})
+    };
+    chunk.insert("choices".to_owned(), json!([choice]));
+    // What belonged to the one event that was copied.
+    chunk.remove("usage");
+    chunk.remove("sim");
+    let events = [Event::data(Value::Object(chunk).to_string()), Event::data("[DONE]")];
+    events.map(Event::into_wire).into()
+}
+
+/// The text of the first choice in an event: what a reader of plain text gets.
+pub(crate) fn text_of(event: &Event) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Chunk {
+        choices: Vec<Choice>,
+    }
+    #[derive(Deserialize)]
+    struct Choice {
+        #[serde(default)]
+        index: u32,
+        #[serde(default)]
+        delta: Option<Delta>,
+        #[serde(default)]
+        text: Option<String>,
+    }
+    #[derive(Deserialize)]
+    struct Delta {
+        #[serde(default)]
+        content: Option<String>,
+    }
+    let chunk: Chunk = serde_json::from_slice(&event.payload()).ok()?;
+    let choice = chunk.choices.into_iter().find(|choice| choice.index == 0)?;
+    choice.delta.and_then(|delta| delta.content).or(choice.text)
+}
+
 #[cfg(test)]
 mod tests {
     use flumen_stream::Cause;
@@ -193,5 +245,32 @@ mod tests {
         let event = error_event(&End::new(Cause::IdleTimeout, "silence"));
         assert_eq!(look(&event), Look::Error);
         assert!(event.payload().windows(14).any(|part| part == b"\"idle_timeout\""));
+    }
+
+    #[test]
+    fn a_stopped_answer_ends_like_its_own_chunks() {
+        let last = br#"data: {"id":"c-1","object":"chat.completion.chunk","model":"m","choices":[{"index":0,"delta":{"content":"hi"}}],"usage":null}
+
+"#;
+        let events = stopped_events(Some(last));
+        let text = String::from_utf8(events.concat()).unwrap();
+        let chunk: Value =
+            serde_json::from_str(text.lines().next().unwrap().strip_prefix("data: ").unwrap()).unwrap();
+        assert_eq!((&chunk["id"], &chunk["model"]), (&json!("c-1"), &json!("m")));
+        assert_eq!(chunk["choices"], json!([{"index": 0, "delta": {}, "finish_reason": "stopped"}]));
+        assert!(text.ends_with("\n\ndata: [DONE]\n\n"));
+        assert_eq!(stopped_events(None).len(), 2);
+    }
+
+    #[test]
+    fn the_text_is_that_of_the_first_choice() {
+        let text = |payload: &str| text_of(&Event::data(payload));
+        assert_eq!(
+            text(r#"{"choices":[{"index":1,"delta":{"content":"x"}},{"index":0,"delta":{"content":"\n"}}]}"#),
+            Some("\n".to_owned())
+        );
+        assert_eq!(text(r#"{"choices":[{"index":0,"text":"a"}]}"#), Some("a".to_owned()));
+        assert_eq!(text(r#"{"choices":[{"index":0,"delta":{"role":"assistant"}}]}"#), None);
+        assert_eq!(text("[DONE]"), None);
     }
 }

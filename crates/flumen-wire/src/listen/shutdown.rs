@@ -82,11 +82,12 @@ impl Shutdown {
     }
 
     /// The beginning of the drain, for code that polls for it with every event.
-    pub(super) fn drain_signal(&self) -> Signal {
+    pub fn drain_signal(&self) -> Signal {
         self.drain.signal()
     }
 
-    pub(super) async fn over(&self) {
+    /// Waits until nobody need be waited for any more: a moment after the abort. Cancel-safe.
+    pub async fn over(&self) {
         self.aborted().await;
         sleep(LAST_WORDS).await;
     }

@@ -1,0 +1,71 @@
+//! Which web pages may use the gateway (the Fetch standard's CORS protocol). A page of another origin that is not listed gets
+//! nothing, not even an answer that its browser would hide from it.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{Request, State},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header, request::Parts};
+use tower_http::cors::{AllowCredentials, AllowHeaders, AllowOrigin, CorsLayer};
+
+use crate::{core::Core, error::Failure};
+
+/// What pages may read of an answer besides its body.
+const EXPOSED: [HeaderName; 8] = [
+    HeaderName::from_static("flumen-stream-id"),
+    HeaderName::from_static("flumen-stream-state"),
+    HeaderName::from_static("flumen-stream-last"),
+    HeaderName::from_static("x-request-id"),
+    header::LINK,
+    header::LOCATION,
+    header::RETRY_AFTER,
+    header::CONTENT_TYPE,
+];
+
+/// Answers preflights and writes the headers that let a listed page read an answer.
+pub(crate) fn headers(core: Arc<Core>) -> CorsLayer {
+    let for_credentials = Arc::clone(&core);
+    let origin = move |origin: &HeaderValue, _: &Parts| is_listed(&core, origin);
+    let credentials = move |origin: &HeaderValue, _: &Parts| {
+        let routing = for_credentials.routing();
+        routing.config().cors.credentials && is_listed(&for_credentials, origin)
+    };
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::predicate(origin))
+        .allow_credentials(AllowCredentials::predicate(credentials))
+        .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::DELETE])
+        .allow_headers(AllowHeaders::mirror_request())
+        .expose_headers(EXPOSED)
+        .max_age(std::time::Duration::from_mins(10))
+}
+
+/// Refuses pages that are not listed.
+pub(crate) async fn refuse(State(core): State<Arc<Core>>, request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    match headers.get(header::ORIGIN) {
+        Some(origin) if !is_same(origin, &request) && !is_listed(&core, origin) => {
+            let message =
+                "pages of this origin may not use the gateway; the setting cors.origins lists those that may";
+            Failure::rejected(StatusCode::FORBIDDEN, "origin_not_allowed", message).into_response()
+        }
+        _ => next.run(request).await,
+    }
+}
+
+fn is_listed(core: &Core, origin: &HeaderValue) -> bool {
+    let routing = core.routing();
+    let listed = &routing.config().cors.origins;
+    listed.iter().any(|listed| listed == "*" || listed.as_bytes() == origin.as_bytes())
+}
+
+/// Whether a page is of the gateway itself: it has the host that it asks.
+fn is_same(origin: &HeaderValue, request: &Request) -> bool {
+    let host = request.headers().get(header::HOST).map(HeaderValue::as_bytes);
+    let host = host.or_else(|| request.uri().authority().map(|authority| authority.as_str().as_bytes()));
+    let (Some(host), Ok(origin)) = (host, origin.to_str()) else { return false };
+    let page = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+    page.is_some_and(|page| page.as_bytes().eq_ignore_ascii_case(host))
+}

@@ -1,0 +1,131 @@
+use aws_lc_rs::digest::{SHA256, digest};
+use flumen_store::EventId;
+use http::{HeaderMap, header};
+
+use crate::error::Failure;
+
+/// What a request says of resuming.
+#[derive(Clone, Debug)]
+pub(crate) struct Wish {
+    /// What `Flumen-Resume` says.
+    resume: Option<bool>,
+    /// The stream is wanted, its answer is not: `Prefer: respond-async`.
+    pub detached: bool,
+    /// `Idempotency-Key`.
+    pub key: Option<String>,
+    /// `Last-Event-ID`: the stream was begun before.
+    pub last: Option<EventId>,
+    /// Who asks.
+    pub owner: String,
+}
+
+impl Wish {
+    /// Reads the headers.
+    ///
+    /// # Errors
+    /// 400 for what cannot be understood.
+    pub(crate) fn of(headers: &HeaderMap) -> Result<Self, Failure> {
+        let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+        let resume = match text("flumen-resume") {
+            None => None,
+            Some("1" | "true") => Some(true),
+            Some("0" | "false") => Some(false),
+            Some(_) => return Err(Failure::bad_request("the header `Flumen-Resume` must be 1 or 0")),
+        };
+        let key = text("idempotency-key").map(key).transpose()?;
+        let last = text("last-event-id").filter(|id| !id.is_empty()).map(cursor).transpose()?;
+        let detached = text("prefer").is_some_and(|prefer| {
+            prefer.split([',', ';']).any(|item| item.trim().eq_ignore_ascii_case("respond-async"))
+        });
+        Ok(Self { resume, detached, key, last, owner: owner(headers) })
+    }
+
+    /// The wish for a stream that is resumable, under a key if there is one.
+    ///
+    /// # Errors
+    /// 400 for a key that is none.
+    pub(super) fn resuming(self, idempotency_key: Option<&str>) -> Result<Self, Failure> {
+        Ok(Self { resume: Some(true), key: idempotency_key.map(key).transpose()?, ..self })
+    }
+
+    /// Whether the stream is to be resumable, where the configuration says this of its model.
+    pub(crate) fn resumable(&self, configured: bool) -> bool {
+        self.resume.unwrap_or(configured || self.detached)
+    }
+}
+
+fn key(text: &str) -> Result<String, Failure> {
+    if (1..=255).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(text.to_owned());
+    }
+    Err(Failure::bad_request("the idempotency key must have 1 to 255 visible characters"))
+}
+
+/// Reads an event's id.
+///
+/// # Errors
+/// 400 when it is none of ours.
+pub(super) fn cursor(text: &str) -> Result<EventId, Failure> {
+    text.parse().map_err(|_| bad_cursor())
+}
+
+pub(super) fn bad_cursor() -> Failure {
+    Failure::rejected(
+        http::StatusCode::BAD_REQUEST,
+        "bad_cursor",
+        "the id is not that of an event of this stream",
+    )
+}
+
+/// Whose streams a request may see: those of whoever presents the same credentials. What is kept is their digest.
+pub(crate) fn owner(headers: &HeaderMap) -> String {
+    let presented = headers.get(header::AUTHORIZATION).or_else(|| headers.get("x-api-key"));
+    let Some(presented) = presented else { return String::new() };
+    let bytes = presented.as_bytes();
+    let bare = bytes.strip_prefix(b"Bearer ").or_else(|| bytes.strip_prefix(b"bearer ")).unwrap_or(bytes);
+    let mut half = [0; 16];
+    half.copy_from_slice(&digest(&SHA256, bare).as_ref()[..16]);
+    format!("{:032x}", u128::from_be_bytes(half))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wish(headers: &[(&'static str, &str)]) -> Result<Wish, Failure> {
+        Wish::of(
+            &headers.iter().map(|(name, value)| ((*name).parse().unwrap(), value.parse().unwrap())).collect(),
+        )
+    }
+
+    #[test]
+    fn the_request_decides_over_the_configuration() {
+        let resumable =
+            |headers: &[(&'static str, &str)], configured| wish(headers).unwrap().resumable(configured);
+        assert!(!resumable(&[], false) && resumable(&[], true));
+        assert!(resumable(&[("flumen-resume", "1")], false) && !resumable(&[("flumen-resume", "0")], true));
+        assert!(resumable(&[("prefer", "wait=5, respond-async")], false));
+        assert!(!resumable(&[("idempotency-key", "k")], false));
+    }
+
+    #[test]
+    fn what_cannot_be_understood_is_refused() {
+        for (name, value) in [
+            ("flumen-resume", "yes"),
+            ("idempotency-key", ""),
+            ("idempotency-key", "a b"),
+            ("last-event-id", "7"),
+        ] {
+            assert_eq!(wish(&[(name, value)]).unwrap_err().status, 400, "{name}: {value}");
+        }
+    }
+
+    #[test]
+    fn credentials_tell_owners_apart_and_are_not_kept() {
+        let owner = |name: &'static str, value: &str| wish(&[(name, value)]).unwrap().owner;
+        assert_eq!(owner("authorization", "Bearer k"), owner("x-api-key", "k"));
+        assert_ne!(owner("authorization", "Bearer k"), owner("authorization", "Bearer l"));
+        assert!(!owner("authorization", "Bearer secret").contains("secret"));
+        assert_eq!(wish(&[]).unwrap().owner, "");
+    }
+}
