@@ -7,8 +7,8 @@ mod upstream;
 use std::{future::Future, time::Duration};
 
 pub(crate) use client::{Answer, Client, chat, post};
-pub(crate) use gateway::{Gateway, command};
-pub(crate) use upstream::{Upstream, event};
+pub(crate) use gateway::{Gateway, command, config};
+pub(crate) use upstream::{Conn, Upstream, event};
 
 /// Nothing here takes long; what does not happen by then does not happen.
 pub(crate) async fn soon<F: Future>(what: F) -> F::Output {

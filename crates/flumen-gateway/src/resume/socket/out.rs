@@ -1,0 +1,41 @@
+use std::time::Duration;
+
+use axum::extract::ws::{Message, WebSocket};
+use flumen_store::EventId;
+use flumen_stream::Event;
+use futures_util::{SinkExt, stream::SplitSink};
+use tokio::time::timeout;
+
+use super::Over;
+use crate::resume::envelope;
+
+/// The sending half. A client that takes nothing for too long has left.
+pub(super) struct Out {
+    pub(super) sender: SplitSink<WebSocket, Message>,
+    pub(super) stall: Duration,
+}
+
+impl Out {
+    pub(super) async fn send(&mut self, message: Message) -> Result<(), Over> {
+        match timeout(self.stall, self.sender.send(message)).await {
+            Ok(Ok(())) => Ok(()),
+            _ => Err(Over::Closed),
+        }
+    }
+
+    pub(super) async fn text(&mut self, text: String) -> Result<(), Over> {
+        self.send(Message::Text(text.into())).await
+    }
+
+    pub(super) async fn event(&mut self, name: u32, event: &Event, id: EventId) -> Result<(), Over> {
+        let mut text = format!(r#"{{"type":"event","ref":{name},"#).into_bytes();
+        envelope::put(event, Some(id), &mut text);
+        text.push(b'}');
+        // Envelopes are UTF-8, unless the model's payload is not.
+        self.text(
+            String::from_utf8(text)
+                .unwrap_or_else(|wrong| String::from_utf8_lossy(wrong.as_bytes()).into_owned()),
+        )
+        .await
+    }
+}
