@@ -9,10 +9,9 @@ use futures_util::stream::FuturesUnordered;
 use http::{HeaderMap, StatusCode};
 use serde_json::value::RawValue;
 
-use super::message::Form;
 use super::{
     Opened, Opening, Over,
-    message::{Kind, Said},
+    message::{Form, Kind, Said},
     out::Out,
     readings::{Next, Open, Readings},
 };
