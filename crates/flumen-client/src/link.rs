@@ -99,6 +99,11 @@ pub(crate) async fn stop(plan: Plan) -> Result<(), Fault> {
 }
 
 impl Link {
+    #[cfg(test)]
+    pub(crate) fn local(body: wire::Body) -> Self {
+        Self::Body(Box::new(body::BodyLink::local(body)))
+    }
+
     pub(crate) fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Item> {
         match self {
             Self::Body(link) => link.poll_item(cx),

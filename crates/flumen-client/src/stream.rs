@@ -10,10 +10,10 @@ use flumen_stream::Event;
 use futures_util::{FutureExt, Stream, future::BoxFuture};
 use http::Method;
 use serde::de::DeserializeOwned;
-use tokio::time::{Instant, Sleep, sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{
-    End, Error, ErrorKind, Id, JsonStream, Received, Stats, Transport,
+    Error, ErrorKind, Id, JsonStream, Received, Stats, Transport,
     call::Ask,
     client::Shared,
     link::{Class, Fault, Item, Link, Opened, Plan, open, stop},
@@ -21,6 +21,8 @@ use crate::{
     position::{Position, Step},
     stats::Tally,
 };
+
+mod again;
 
 /// A stream of events that goes on over as many connections as it takes; made by [`Call::stream`](crate::Call::stream).
 ///
@@ -298,10 +300,12 @@ impl EventStream {
                 return None;
             }
         }
+        if event.has_data() || seq.is_some() {
+            self.retries.progress();
+        }
         if !event.has_data() {
             return None;
         }
-        self.retries.progress();
         self.tally.event(event.wire().len());
         if self.is_end(&event) {
             if let State::Open(link) = &mut self.state {
@@ -321,80 +325,6 @@ impl EventStream {
                 id => self.position.seq_of(id.as_ref()),
             };
         }
-    }
-
-    fn body_end(&mut self) {
-        let eventsource = self.ask.method == Method::GET && self.position.stream.is_none();
-        match self.ask.settings.end {
-            End::Auto if self.position.stream.is_some() => {
-                // Most likely this was all; the gateway knows.
-                let error = Error::new(ErrorKind::Broken, "the answers of the server end before the stream");
-                self.again(Fault::new(Class::Broke, error), true);
-            }
-            End::Auto if eventsource && self.position.last_id.is_some() => self.pause(),
-            End::Auto | End::Body => self.end(),
-            End::Never if self.may_go_on(Class::Broke) => self.pause(),
-            End::Never | End::Mark(_) | End::Name(_) => {
-                self.fail(Fault::broke("the answer ended before its end mark"));
-            }
-        }
-    }
-
-    /// The next connection of an `EventSource`: nothing has failed.
-    fn pause(&mut self) {
-        self.hang_up();
-        self.state = State::Waiting(Box::pin(sleep(self.retries.pause())));
-    }
-
-    fn fail(&mut self, fault: Fault) {
-        self.again(fault, false);
-    }
-
-    /// Connects again, if that may help. `only_asks`: there is most likely nothing to wait for.
-    fn again(&mut self, mut fault: Fault, only_asks: bool) {
-        if fault.class == Class::Final {
-            self.finally(fault.error);
-        } else if !self.may_go_on(fault.class) {
-            fault.error = fault.error.and("the answer cannot be resumed");
-            self.finally(fault.error);
-        } else if let Some(wait) = self.retries.next(fault.after, fastrand::f64()) {
-            let wait = if only_asks && self.retries.is_first() { self.retries.asked() } else { wait };
-            self.hang_up();
-            self.state = State::Waiting(Box::pin(sleep(wait)));
-        } else {
-            self.finally(fault.error);
-        }
-    }
-
-    /// Whether another connection continues this stream instead of beginning another.
-    fn may_go_on(&self, class: Class) -> bool {
-        let get = self.ask.method == Method::GET;
-        let unsent = class == Class::Unsent && !self.answered;
-        let kept = !self.answered && self.ask.key.is_some();
-        let nothing_yet = self.tally.is_empty();
-        let repost = self.ask.settings.repost && (self.position.last_id.is_some() || nothing_yet);
-        get || self.position.stream.is_some() || unsent || kept || repost
-    }
-
-    /// Closes the connection.
-    fn hang_up(&mut self) {
-        let link = std::mem::replace(&mut self.state, State::Ended);
-        let timings = if let State::Open(link) = &link { Some(link.timings()) } else { None };
-        let bytes = timings.is_some_and(|timings| timings.body_bytes_in > 0);
-        self.tally.over(timings);
-        self.ladder.over(bytes);
-    }
-
-    fn end(&mut self) {
-        if matches!(self.state, State::Open(_)) {
-            self.hang_up();
-        }
-        self.state = State::Ended;
-    }
-
-    fn finally(&mut self, error: Error) {
-        self.end();
-        self.state = State::Failed(error);
     }
 }
 
@@ -419,3 +349,6 @@ impl fmt::Debug for EventStream {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -64,6 +64,12 @@ pub(super) fn link(plan: &Plan, response: Response) -> Result<Opened, Fault> {
 }
 
 impl BodyLink {
+    /// Events that come from within this process.
+    #[cfg(test)]
+    pub(crate) fn local(body: Body) -> Self {
+        Self { body, framing: Framing::Sse(Decoder::new(1000)), stream: None, ended: false }
+    }
+
     pub(super) fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Item> {
         loop {
             if let Some(item) = self.framing.next() {

@@ -11,6 +11,7 @@ mod gateway;
 mod leaving;
 mod posts;
 mod server;
+mod sockets;
 mod statuses;
 mod transports;
 mod waiting;
