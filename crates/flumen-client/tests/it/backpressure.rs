@@ -1,5 +1,7 @@
 //! Not reading a WebSocket pauses the model.
 
+use std::time::Duration;
+
 use flumen_client::Transport;
 
 use crate::{fast, gateway::Gateway};
@@ -15,7 +17,8 @@ async fn credit_comes_only_as_events_are_taken() {
     let mut stream = client.post("/v1/chat/completions", "{}").stream();
     let mut taken = 0;
     for payload in &payloads {
-        let received = stream.next().await.unwrap().unwrap();
+        let next = tokio::time::timeout(Duration::from_mins(1), stream.next());
+        let received = next.await.unwrap().unwrap().unwrap();
         assert_eq!(&*received.event.payload(), payload.as_bytes());
         taken += size;
         // Give the server every chance to send too much.

@@ -19,6 +19,7 @@ mod waiting;
 use std::time::Duration;
 
 use flumen_client::{Builder, Client, Error, EventStream, Reconnect};
+use tokio::time::timeout;
 
 /// Comes back at once, as often as it takes.
 fn fast(url: &str) -> Builder {
@@ -34,7 +35,8 @@ fn text(bytes: &[u8]) -> String {
 /// All payloads, and how it ended.
 async fn read(stream: &mut EventStream) -> (Vec<String>, Option<Error>) {
     let mut payloads = Vec::new();
-    while let Some(received) = stream.next().await {
+    // A stream that hangs is a failure, not a test that never ends.
+    while let Some(received) = timeout(Duration::from_mins(1), stream.next()).await.unwrap() {
         match received {
             Ok(received) => payloads.push(text(&received.event.payload())),
             Err(error) => {

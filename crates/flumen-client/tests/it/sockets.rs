@@ -1,4 +1,4 @@
-//! What a gateway may say over a WebSocket, and WebSockets under TLS.
+//! What a gateway may say over a `WebSocket`, also under TLS.
 
 use std::sync::Arc;
 

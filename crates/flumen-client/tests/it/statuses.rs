@@ -86,9 +86,10 @@ async fn a_server_that_stays_busy_is_given_up() {
 
 #[tokio::test]
 async fn nobody_there_is_an_error_of_connecting() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    drop(listener);
+    // Bound, so that nobody else gets the port, but nobody listens.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let url = format!("http://{}", socket.local_addr().unwrap());
     let (_, error) = read(&mut fast(&url).build().unwrap().get("/").stream()).await;
     assert_eq!(error.unwrap().kind(), ErrorKind::Connect);
 }
