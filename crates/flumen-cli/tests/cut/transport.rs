@@ -45,11 +45,6 @@ impl Event {
         let json: Value = serde_json::from_str(&self.data).ok()?;
         json["choices"][0]["delta"]["content"].as_str().map(str::to_owned)
     }
-
-    /// The number that the simulator gave it.
-    pub(crate) fn stamp(&self) -> Option<u64> {
-        serde_json::from_str::<Value>(&self.data).ok()?["sim"]["seq"].as_u64()
-    }
 }
 
 /// Where to go on.

@@ -60,7 +60,7 @@ async fn speak(
                 Some(word) => conn.chunk(event(word).as_bytes()).await,
                 None => return,
             },
-            _ = gone(socket) => {
+            () = gone(socket) => {
                 leave.send(()).await.unwrap();
                 return;
             }

@@ -17,7 +17,9 @@ pub(super) fn put(event: &Event, id: Option<EventId>, out: &mut Vec<u8>) {
     }
     out.extend_from_slice(b"\"data\":");
     let payload = event.payload();
-    if serde_json::from_slice::<IgnoredAny>(&payload).is_ok() {
+    // A string among the payloads would look like a payload that is none.
+    let is_text = payload.trim_ascii_start().starts_with(b"\"");
+    if !is_text && serde_json::from_slice::<IgnoredAny>(&payload).is_ok() {
         // In JSON a line end can only stand between tokens, where a space means the same.
         out.extend(payload.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }));
     } else {
@@ -52,6 +54,11 @@ mod tests {
         let text = |event: &Event, id| String::from_utf8(line(event, id).to_vec()).unwrap();
         let number = Event::data("{\"n\": 1.0e5}");
         assert_eq!(text(&number, None), "{\"data\":{\"n\": 1.0e5}}\n");
+        assert_eq!(
+            text(&Event::data("\"x\""), None),
+            "{\"data\":\"\\\"x\\\"\"}\n",
+            "a string stays apart from text"
+        );
         let whole: Value = serde_json::from_str(&text(&Event::data("[DONE]"), Some(id))).unwrap();
         assert_eq!(whole, json!({"id": id.to_string(), "seq": 7, "data": "[DONE]"}));
         let named = Event::builder().name("a\"b").data("{\n\"x\":\n1}").build().unwrap();

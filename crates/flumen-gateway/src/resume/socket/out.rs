@@ -30,7 +30,8 @@ impl Out {
     pub(super) async fn event(&mut self, name: u32, event: &Event, id: EventId) -> Result<(), Over> {
         let mut text = format!(r#"{{"type":"event","ref":{name},"#).into_bytes();
         envelope::put(event, Some(id), &mut text);
-        text.push(b'}');
+        // What the event takes of the credit, so that the client can give it back.
+        text.extend_from_slice(format!(",\"bytes\":{}}}", event.wire().len()).as_bytes());
         // Envelopes are UTF-8, unless the model's payload is not.
         self.text(
             String::from_utf8(text)
