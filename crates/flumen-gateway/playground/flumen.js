@@ -4,7 +4,7 @@
 //   const answer = stream("/v1/chat/completions", { body: { model, messages, stream: true } });
 //   for await (const { data } of answer) console.log(data);
 
-import { Connection, Lost, StreamError, poll, sse, websocket } from "./transports.js";
+import { Connection, Lost, StreamError, poll, sse, streamOf, websocket } from "./transports.js";
 
 export { StreamError };
 
@@ -124,7 +124,7 @@ class Stream {
     if (this.id === null) {
       // The answer to the request has not come yet, and with it the stream's name. Its key has it.
       const begun = await request.within(limit, request.begin("application/json", { prefer: "respond-async" }), late);
-      this.#position.stream ??= begun.headers.get("flumen-stream-id");
+      this.#position.stream ??= await streamOf(begun);
       if (this.id === null) {
         // Nothing that outlives its connections: without them it ends.
         request.abort(new Lost("Stopped."));
@@ -215,7 +215,9 @@ class Stream {
       }
       // What went well for a while is no row of failures, even if nothing was said.
       failures = connection.lived > this.#job.maxDelay ? 1 : failures + 1;
-      silent = connection.heard || failure instanceof StreamError ? 0 : silent + 1;
+      // Without a network no transport is to blame.
+      const offline = globalThis.navigator?.onLine === false;
+      silent = connection.heard || offline || failure instanceof StreamError ? 0 : silent + 1;
       this.#giveUp(connection, failure, failures);
       let delay = this.#delay(connection, failure, failures);
       if (failure.blocked || silent === 2) {
@@ -227,8 +229,7 @@ class Stream {
       }
       this.#show("reconnecting", { cause: failure, delay });
       // What the browser takes for the network may not be the one on which the gateway is: it has to fail once more.
-      const offline = failures > 1 && globalThis.navigator?.onLine === false;
-      if (offline) delay = Math.max(delay, this.#job.offlineWait);
+      if (offline && failures > 1) delay = Math.max(delay, this.#job.offlineWait);
       if (delay > 0) await this.#rest(delay);
       signal?.throwIfAborted();
     }

@@ -167,8 +167,8 @@ export async function* poll(connection) {
       yield* read(connection, response);
       return;
     }
-    expectType(response, "application/json");
-    stream = response.headers.get("flumen-stream-id") ?? (await response.json()).id;
+    if (response.status !== 202) throw new Lost("The gateway does not know long polling.", { blocked: true });
+    stream = await streamOf(response);
     connection.open(stream);
   }
   // The gateway has to answer before the client takes it for dead.
@@ -255,6 +255,11 @@ export async function* websocket(connection) {
     signal.removeEventListener("abort", leave);
     socket.close();
   }
+}
+
+/** The name of a stream that was asked for without its answer; null if the answer is not of that kind. */
+export async function streamOf(response) {
+  return response.headers.get("flumen-stream-id") ?? (response.status === 202 ? (await response.json()).id : null);
 }
 
 function opening({ path, body, idempotencyKey }, { stream, id, seq }) {
