@@ -15,6 +15,7 @@ const POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src
   "form-action 'none'; frame-ancestors 'none'";
 /** How many events the model may be ahead of the fastest reader. */
 const AHEAD = 64;
+const FAULTS = { cut: "upstream_broken", end: "upstream_truncated", stall: "idle_timeout" };
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 class Stream {
@@ -55,6 +56,7 @@ class Stream {
     if (this.state !== "open") return;
     if (reason !== null) {
       this.push({ choices: [{ index: 0, delta: {}, finish_reason: reason }] });
+      if (this.request.stream_options?.include_usage) this.push({ choices: [], usage: { completion_tokens: this.last - 1 } });
       this.push("[DONE]");
     }
     this.state = state;
@@ -64,17 +66,19 @@ class Stream {
   async generate() {
     const { model, messages } = this.request;
     const of = (name, otherwise) => new RegExp(`${name}=([^,]+)`).exec(model)?.[1] ?? otherwise;
-    const tokens = of("tokens", "40") === "endless" ? Infinity : Number(of("tokens", "40"));
+    const wanted = of("tokens", of("echo") ? "1" : "40");
+    const tokens = wanted === "endless" ? Infinity : Number(wanted);
     const pause = Number(of("tps", "0")) === 0 ? 0 : 1000 / Number(of("tps", "0"));
     const pad = "x".repeat(Number(of("pad", "0")));
     const [fault, at] = of("fault", "@").split("@");
     let random = Number(of("seed", "1"));
-    await sleep(of("ttft", "0") === "1h" ? 3_600_000 : Number(of("ttft", "0")));
+    const [, first, unit] = /^(\d+)(h|s|)$/.exec(of("ttft", "0"));
+    await sleep(first * ({ h: 3_600_000, s: 1000 }[unit] ?? 1));
     for (let token = 0; token < tokens && this.state === "open"; token++) {
       while (this.state === "open" && this.last - this.read > AHEAD && pause === 0) await this.changed();
       if (this.state !== "open") return;
       if (fault && token === Number(at)) {
-        this.push({ error: { code: fault, message: "The model failed." } });
+        this.push({ error: { code: FAULTS[fault] ?? fault, message: "The model failed." } });
         this.end("error", null);
         return;
       }
@@ -130,6 +134,8 @@ export class MockGateway {
     return this;
   }
 
+  get frames() { return [...this.streams.values()].reduce((sum, stream) => sum + stream.last, 0); }
+
   close() {
     for (const stream of this.streams.values()) stream.end("cancelled", null);
     this.server.closeAllConnections();
@@ -148,7 +154,7 @@ export class MockGateway {
       let body = "";
       for await (const chunk of request) body += chunk;
       const found = this.begin(body, request.headers["idempotency-key"], request.headers.authorization);
-      if (found.status) return refuse(found.status, found.code);
+      if (found.status) return refuse(found.status, found.code, found.message && { message: found.message });
       const head = { "flumen-stream-id": found.id, link: `</v1/streams/${found.id}>; rel="resume"` };
       if (request.headers.prefer === "respond-async") return json(202, found.describe(), { location: `/v1/streams/${found.id}`, ...head });
       return this.#serve(found, 0, request, response, this.resumable && request.headers["flumen-resume"] === "1" ? head : null);
@@ -177,7 +183,7 @@ export class MockGateway {
       return this.#serve(stream, after, request, response, { "flumen-stream-id": id });
     }
     if (url.pathname === "/v1/models") return json(200, { data: [{ id: "sim" }] });
-    if (url.pathname === "/metrics") return response.end("flumen_buffered_bytes 20000\n");
+    if (url.pathname === "/metrics") return response.end(`flumen_buffered_bytes 20000\nflumen_frames_in_total ${this.frames}\n`);
     const name = url.pathname === "/" ? "index.html" : url.pathname.replace("/playground/", "");
     const file = await readFile(new URL(name, PLAYGROUND)).catch(() => null);
     if (!file) return refuse(404, "not_found");
@@ -191,7 +197,7 @@ export class MockGateway {
     const request = JSON.parse(body);
     const status = /fault=status:(\d+)/.exec(request.model);
     if (status) return { status: Number(status[1]), code: "upstream_refused" };
-    if (!request.model.startsWith("sim")) return { status: 404, code: "model_not_found" };
+    if (!request.model.startsWith("sim")) return { status: 404, code: "model_not_found", message: `There is no model ${request.model}.` };
     const stream = new Stream(request, owner);
     this.streams.set(stream.id, stream);
     if (key) this.keys.set(key, { body, stream });

@@ -50,7 +50,10 @@ export interface ResumeOptions {
   signal?: AbortSignal;
   /** Which to use, in this order. Default: all three. What worked last for this gateway comes first. */
   transports?: Transport[];
-  /** How long the first byte may take until the transport is taken to be blocked, in ms. Default: 20 000. */
+  /**
+   * How long the first byte may take until the transport is taken to be blocked, in ms; to be longer than the gateway's
+   * heartbeat, which is the first byte of a slow model. Default: 20 000.
+   */
   firstByteTimeout?: number;
   /** How long a connection may be silent until it is taken to be dead, in ms; heartbeats count as life. Default: 45 000. */
   idleTimeout?: number;
@@ -127,7 +130,7 @@ export interface StreamState {
 /** The answer's error event, a final refusal, or a stream that cannot be reached any more. */
 export class StreamError extends Error {
   readonly name: "StreamError";
-  /** As the gateway or the model named it; "unreachable" and "connection_lost" come from here. */
+  /** As the gateway or the model named it; "unreachable", "blocked" and "connection_lost" come from here. */
   readonly code: string | null;
   /** The HTTP status of a refusal. */
   readonly status: number | null;
@@ -137,6 +140,9 @@ export class StreamError extends Error {
 
 /** Sends a streamed request, such as POST /v1/chat/completions, and reads its answer. */
 export function stream(url: string | URL, options: StreamOptions): Stream;
+
+/** A key as requests get it that have none. */
+export function randomKey(): string;
 
 /** Goes on with a stream that was begun elsewhere, as before the page was loaded again. */
 export function resume(gateway: string | URL, streamId: string, options?: ResumeOptions & ResumePoint): Stream;

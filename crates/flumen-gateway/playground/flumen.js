@@ -273,7 +273,8 @@ class Stream {
     // A blocked transport has given its reason; the reasons of a network say nothing to anybody.
     const known = failure instanceof Lost;
     if (this.id === null && !connection.opened) {
-      throw new StreamError({ code: "unreachable", message: known ? failure.message : "The gateway cannot be reached.", cause: failure });
+      const code = failure.blocked ? "blocked" : "unreachable";
+      throw new StreamError({ code, message: known ? failure.message : "The gateway cannot be reached.", cause: failure });
     }
     throw new StreamError({ code: "connection_lost", message: known ? failure.message : "The connection was cut.", cause: failure });
   }
@@ -305,6 +306,7 @@ function errorIn(data) {
   if (!data.includes('"error"')) return null;
   try {
     const { error } = JSON.parse(data);
+    if (typeof error === "string" && error !== "") return new StreamError({ message: error });
     if (typeof error !== "object" || error === null) return null;
     return new StreamError({ message: error.message ?? "The stream failed.", code: error.code ?? error.type ?? null, cause: error });
   } catch {
@@ -321,7 +323,8 @@ function seqOf(id) {
 const absolute = (url) => new URL(url, globalThis.location?.href);
 const trimmed = (gateway) => absolute(gateway || "/").href.replace(/\/+$/, "");
 
-function randomKey() {
+/** A key that nobody else has. */
+export function randomKey() {
   // Outside secure contexts, as on a gateway in the house without TLS, there is no randomUUID.
   if (globalThis.crypto?.randomUUID) return crypto.randomUUID();
   const bytes = new Uint8Array(16);

@@ -98,7 +98,9 @@ export class Connection {
     const all = new Headers(job.headers);
     all.set("accept", accept);
     for (const [name, value] of Object.entries(headers)) all.set(name, value);
-    const response = await fetch(job.gateway + path, { method, body, headers: all, signal, cache: "no-store" });
+    // Who stops an answer may close the page in the next moment.
+    const keepalive = method === "DELETE";
+    const response = await fetch(job.gateway + path, { method, body, headers: all, signal, keepalive, cache: "no-store" });
     if (response.ok) return response;
     throw refused(response.status, await response.text(), response.headers.get("retry-after"), response.statusText);
   }
@@ -272,13 +274,13 @@ function opening({ path, body, idempotencyKey }, { stream, id, seq }) {
 }
 
 /**
- * What an event takes of the credit: its own bytes, which are those of the frame without the envelope, and the line around
- * them. How the model wrote that line cannot be seen from here; too little would in time use up the window, so it is
- * taken to be a long one.
+ * What an event takes of the credit: its own bytes, which are those of the frame without the envelope, and its field names
+ * and line ends. Those cannot be seen from here. Too little would in time use up the window, so they are taken to be the
+ * longest that are usual: "event: ", "data: " and CRLF.
  */
 function cost(text, message) {
   const envelope = JSON.stringify({ ...message, data: 0 }).length - 1;
-  return encoder.encode(text).length - envelope + 16;
+  return encoder.encode(text).length - envelope + 10 + (message.event ? message.event.length + 9 : 0);
 }
 
 /** The payload as text: JSON as it was but for white space, anything else to the letter. */
