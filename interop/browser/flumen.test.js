@@ -486,3 +486,35 @@ test("an answer is read once; its groups hold the same events", async () => {
   text(groups.flat());
   await assert.rejects(collect(answer), TypeError);
 });
+
+test("a storm: cuts anywhere, refusals and transports that come and go, and not one event lost or doubled", async () => {
+  let random = 42;
+  const chance = (of) => {
+    random = (random * 1_103_515_245 + 12_345) % 2_147_483_648;
+    return Math.floor(random / 65_536) % of;
+  };
+  const expected = await whole("sim:tokens=300,seed=11");
+  gateway.plan = () => ({ bytes: chance(4000), clean: chance(2) === 0 });
+  gateway.before = (request, response) => {
+    if (request.method === "DELETE") return false;
+    gateway.socketsOpen = chance(2) === 0;
+    const fault = chance(8);
+    if (fault === 0) response.destroy();
+    if (fault === 1) response.writeHead(503).end();
+    if (fault === 2) response.writeHead(200, { "content-type": "text/html" }).end("<p>A portal");
+    return fault < 3;
+  };
+  const used = new Set();
+  await Promise.all(Array.from({ length: 30 }, async () => {
+    const answer = ask("sim:tokens=300,seed=11", { maxRetries: 50, maxStarts: 50 });
+    const events = [];
+    for await (const event of answer) {
+      events.push(event);
+      used.add(event.transport);
+      if (chance(50) === 0) answer.cut();
+    }
+    assert.equal(text(events), expected);
+  }));
+  assert.equal(used.size, 3);
+  assert.equal(gateway.streams.size, 31);
+});

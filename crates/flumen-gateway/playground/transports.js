@@ -57,11 +57,23 @@ export class Connection {
   /** Waits until the consumer lets something through, or the connection is given up. */
   async pass() {
     const gate = this.job.pass?.();
-    if (!gate) return;
-    await new Promise((resolve, reject) => {
-      this.signal.addEventListener("abort", () => reject(this.signal.reason));
-      gate.then(resolve, reject);
+    if (gate) await this.#unlessAborted(gate);
+  }
+
+  /** Not every read that is aborted fails: Node's may wait for ever. */
+  async #unlessAborted(promise) {
+    const { signal } = this;
+    let abort;
+    const aborted = new Promise((_, reject) => {
+      abort = () => reject(signal.reason);
+      if (signal.aborted) abort();
+      else signal.addEventListener("abort", abort);
     });
+    try {
+      return await Promise.race([promise, aborted]);
+    } finally {
+      signal.removeEventListener("abort", abort);
+    }
   }
 
   open(stream) {
@@ -80,7 +92,7 @@ export class Connection {
   async within(ms, promise, failure) {
     const timer = setTimeout(() => this.abort(failure()), ms);
     try {
-      return await promise;
+      return await this.#unlessAborted(promise);
     } finally {
       clearTimeout(timer);
     }
