@@ -30,7 +30,7 @@ let running = null;
 
 const WORDS = {
   idle: "Ready", waiting: "Waiting in the queue or for the model", streaming: "Streaming", paused: "Paused: not reading",
-  reconnecting: "Reconnecting: the answer waits at the gateway",
+  reconnecting: "Reconnecting",
   complete: "Complete", stopped: "Stopped", refused: "Error before the first token", broken: "Error after the first token",
   unreachable: "Gateway unreachable",
 };
