@@ -32,6 +32,8 @@ const ask = async (model, prompt = "Tell me about the river.") => {
 };
 const state = (name) => page.waitForFunction((name) => document.getElementById("status").dataset.state === name, name);
 const answer = () => page.textContent("article.model:last-of-type .text");
+const kept = async (id) => (await fetch(`${GATEWAY}/v1/streams/${id}?transport=json`)).json();
+const seen = async (events) => page.waitForFunction((events) => Number(document.getElementById("events").textContent) > events, events);
 const metric = async (name) => {
   const text = await (await fetch(`${GATEWAY}/metrics`)).text();
   return [...text.matchAll(new RegExp(`^${name}(?:{[^}]*})? (\\S+)`, "gm"))].reduce((sum, [, value]) => sum + Number(value), 0);
@@ -88,13 +90,14 @@ test("Markdown is shown, and nothing that is said becomes markup", async () => {
 });
 
 test("Stop cancels the generation upstream", async () => {
-  const left = await metric("flumen_client_disconnects_total");
+  const response = page.waitForResponse("**/v1/chat/completions");
   await ask("sim:tps=20,tokens=endless");
+  const id = (await response).headers()["flumen-stream-id"];
   await state("streaming");
   await page.click("#stop");
   await state("stopped");
   assert.match(await page.textContent("article.model"), /cancelled at the model/);
-  await eventually("the gateway saw the client leave", async () => (await metric("flumen_client_disconnects_total")) === left + 1);
+  await eventually("the stream is cancelled", async () => (await kept(id)).state === "cancelled");
 });
 
 test("Escape stops while the model is still waited for", async () => {
@@ -162,7 +165,8 @@ test("text that comes together with the error is kept", async () => {
 });
 
 test("a gateway that is gone is called unreachable", async () => {
-  await page.route("**/v1/chat/completions", (route) => route.abort("connectionrefused"));
+  await page.route("**/v1/**", (route) => route.abort("connectionrefused"));
+  await page.routeWebSocket("**/v1/socket", (socket) => socket.close());
   await ask("sim");
   await state("unreachable");
 });
@@ -192,4 +196,146 @@ test("the theme is remembered", async () => {
   await page.click("#theme");
   await page.reload();
   assert.equal(await page.getAttribute("html", "data-theme"), "dark");
+});
+
+// What must come out exactly, whatever happens to the connection.
+const LONG = "sim:tps=100,tokens=200,seed=7";
+const BLOCKED = (route) => (route.request().headers().accept?.includes("text/event-stream") ? route.abort("connectionreset") : route.fallback());
+let uncut;
+const undisturbed = async () => {
+  if (uncut) return uncut;
+  await ask(LONG);
+  await state("complete");
+  uncut = await answer();
+  assert.ok(uncut.length > 400);
+  assert.equal(await page.textContent("#cuts"), "0");
+  await page.click("#new");
+  return uncut;
+};
+
+test("an answer whose connection is cut goes on to the same text", async () => {
+  const expected = await undisturbed();
+  await ask(LONG);
+  for (const events of [20, 70, 120]) {
+    await seen(events);
+    await page.click("#cut:enabled");
+  }
+  await state("complete");
+  assert.equal(await answer(), expected);
+  assert.equal(await page.textContent("#cuts"), "3");
+  assert.equal(await page.textContent("#resumes"), "3");
+  assert.equal(await page.textContent("#transport"), "SSE");
+  assert.ok(await page.isDisabled("#cut"));
+  assert.deepEqual(complaints, []);
+});
+
+test("an answer waits for the network", async () => {
+  const expected = await undisturbed();
+  await ask(LONG);
+  await seen(30);
+  await page.context().setOffline(true);
+  await page.evaluate(() => setTimeout(() => document.getElementById("cut").click(), 100));
+  await state("reconnecting");
+  assert.ok(await page.isEnabled("#stop") && await page.isDisabled("#pause") && await page.isDisabled("#send"));
+  await new Promise((resolve) => setTimeout(resolve, 1500));
+  assert.equal(await page.getAttribute("#status", "data-state"), "reconnecting");
+  const back = Date.now();
+  await page.context().setOffline(false);
+  await state("streaming");
+  assert.ok(Date.now() - back < 2000, "it goes on at once");
+  await state("complete");
+  assert.equal(await answer(), expected);
+});
+
+test("an answer survives that the page is loaded again", async () => {
+  const expected = await undisturbed();
+  await ask("sim:tokens=3,seed=2", "First.");
+  await state("complete");
+  const first = await answer();
+  await ask(LONG);
+  for (const events of [30, 90]) {
+    await seen(events);
+    await page.reload();
+  }
+  await state("streaming");
+  assert.deepEqual(await page.locator("article.user").allTextContents(), ["First.", "Tell me about the river."]);
+  await state("complete");
+  assert.equal(await page.locator("article.model .text").first().textContent(), first);
+  assert.equal(await answer(), expected);
+  assert.equal(await page.textContent("#tokens"), "200");
+  await page.reload();
+  assert.equal(await page.locator("article").count(), 0);
+  assert.deepEqual(complaints, []);
+});
+
+test("a request that was not answered yet survives it, too, and is not run twice", async () => {
+  const posts = [];
+  page.on("request", (request) => { if (request.method() === "POST") posts.push(request.headers()["idempotency-key"]); });
+  await ask("sim:ttft=3s,tokens=5");
+  await state("waiting");
+  await page.reload();
+  await state("complete");
+  assert.ok((await answer()).length > 10);
+  // Once, or twice if the gateway had not named the stream yet.
+  assert.match(posts[0], /\S/);
+  assert.equal(new Set(posts).size, 1);
+});
+
+test("where event streams are blocked, the answer comes over a WebSocket", async () => {
+  const expected = await undisturbed();
+  await page.reload();
+  await page.route("**/v1/**", BLOCKED);
+  await ask(LONG);
+  await seen(50);
+  await page.click("#cut:enabled");
+  await state("complete");
+  assert.equal(await answer(), expected);
+  assert.equal(await page.textContent("#transport"), "WebSocket");
+});
+
+test("where event streams never arrive, too", async () => {
+  const expected = await undisturbed();
+  await page.reload();
+  await page.route("**/v1/**", (route) => {
+    if (!route.request().headers().accept?.includes("text/event-stream")) route.fallback();
+  });
+  await ask(LONG);
+  await page.waitForFunction(() => document.getElementById("transport").textContent === "WebSocket", null, { timeout: 30_000 });
+  await state("complete");
+  assert.equal(await answer(), expected);
+});
+
+test("where WebSockets are blocked as well, it is polled for", async () => {
+  const expected = await undisturbed();
+  await page.reload();
+  await page.route("**/v1/**", BLOCKED);
+  await page.routeWebSocket("**/v1/socket", (socket) => socket.close());
+  await ask(LONG);
+  await seen(50);
+  await page.click("#cut:enabled");
+  await state("complete");
+  assert.equal(await answer(), expected);
+  assert.equal(await page.textContent("#transport"), "Long poll");
+});
+
+test("pausing a WebSocket and a poll reaches the model, too", async () => {
+  for (const sockets of [true, false]) {
+    await page.reload();
+    await page.route("**/v1/**", BLOCKED);
+    if (!sockets) await page.routeWebSocket("**/v1/socket", (socket) => socket.close());
+    await ask("sim:tps=0,tokens=endless");
+    await state("streaming");
+    await page.click("#pause");
+    await state("paused");
+    await eventually("the page reads no more", async () => {
+      const events = await page.textContent("#events");
+      await new Promise((resolve) => setTimeout(resolve, 300));
+      return (await page.textContent("#events")) === events;
+    });
+    const events = await page.textContent("#events");
+    await page.click("#pause");
+    await page.waitForFunction((events) => document.getElementById("events").textContent !== events, events);
+    await page.click("#stop");
+    await state("stopped");
+  }
 });

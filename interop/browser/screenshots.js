@@ -6,7 +6,7 @@ const gateway = process.argv[2] ?? "http://127.0.0.1:8080";
 const docs = new URL("../../docs/", import.meta.url).pathname;
 const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ["--no-sandbox"] });
 
-async function shoot(name, options, model, prompt, events) {
+async function shoot(name, options, model, prompt, events, act) {
   const page = await (await browser.newContext(options)).newPage();
   await page.goto(gateway);
   await page.waitForFunction(() => document.getElementById("model").value !== "");
@@ -16,6 +16,7 @@ async function shoot(name, options, model, prompt, events) {
     await page.press("#prompt", "Enter");
     await page.waitForFunction((events) => Number(document.getElementById("events").textContent) > events, events);
     if (model.includes("fault")) await page.waitForSelector(".note.bad");
+    await act?.(page);
   }
   await page.screenshot({ path: `${docs}playground-${name}.png` });
   await page.context().close();
@@ -26,4 +27,13 @@ await shoot("desktop", desktop, "sim:lang=md,seed=21", "What should I know about
 await shoot("phone", { viewport: { width: 390, height: 780 }, colorScheme: "dark", hasTouch: true }, "sim:seed=4",
   "讲讲这条河流", 70);
 await shoot("error", desktop, "sim:fault=cut@60", "Tell me about the river.", 20);
+await shoot("cut", desktop, "sim:lang=md,seed=21", "What should I know about rivers?", 60, async (page) => {
+  for (const events of [90, 120]) {
+    await page.click("#cut:enabled");
+    await page.waitForFunction((events) => Number(document.getElementById("events").textContent) > events, events);
+  }
+  await page.context().setOffline(true);
+  await page.evaluate(() => document.getElementById("cut").click());
+  await page.waitForSelector("#status[data-state=reconnecting]");
+});
 await browser.close();

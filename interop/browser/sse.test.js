@@ -29,3 +29,12 @@ test("an event may be split anywhere", () => {
 test("comments, unknown fields and events without data are nothing", () => {
   assert.deepEqual(data(": ping\n\nretry: 5\n\nid: 3\n\nevent: e\n\nfoo\n\ndata\n\n"), [""]);
 });
+
+test("ids stay until there is another one, and the time to wait is told", () => {
+  const decoder = new Decoder();
+  const events = decoder.push("data: 0\n\nid: a-1\ndata: 1\n\ndata: 2\n\nid: b\0\ndata: 3\n\nid\ndata: 4\n\nretry: 1x\n\n");
+  assert.deepEqual(events.map(({ id }) => id), [undefined, "a-1", "a-1", "a-1", undefined]);
+  assert.equal(decoder.retry, null);
+  decoder.push("retry: 250\n\n");
+  assert.equal(decoder.retry, 250);
+});

@@ -1,6 +1,7 @@
 // The playground: asks a model, types its answer and measures how it arrives.
 
-import { Failure, Valve, ask, request } from "./chat.js";
+import { Failure, Valve, ask, goOn, request } from "./chat.js";
+import { randomKey } from "./flumen.js";
 import { Gaps } from "./gaps.js";
 import { Growing } from "./markdown.js";
 
@@ -19,6 +20,9 @@ const FAULTS = [
 ];
 // A page that has shown so many characters of one answer shows no more of it.
 const MOST_SHOWN = 200_000;
+/** Under this name an answer on its way is kept while the page is loaded again. */
+const KEPT = "flumen-answer";
+const TRANSPORTS = { sse: "SSE", websocket: "WebSocket", poll: "Long poll" };
 
 const gaps = new Gaps($("gaps"), $("gaps-label"));
 let conversation = [];
@@ -26,6 +30,7 @@ let running = null;
 
 const WORDS = {
   idle: "Ready", waiting: "Waiting in the queue or for the model", streaming: "Streaming", paused: "Paused: not reading",
+  reconnecting: "Reconnecting",
   complete: "Complete", stopped: "Stopped", refused: "Error before the first token", broken: "Error after the first token",
   unreachable: "Gateway unreachable",
 };
@@ -33,9 +38,10 @@ const WORDS = {
 function show(state, words = WORDS[state]) {
   $("status").dataset.state = state;
   $("state").textContent = words;
-  const live = ["waiting", "streaming", "paused"].includes(state);
+  const live = ["waiting", "streaming", "paused", "reconnecting"].includes(state);
   $("stop").disabled = !live;
   $("pause").disabled = !["streaming", "paused"].includes(state);
+  $("cut").disabled = state !== "streaming";
   $("pause").textContent = state === "paused" ? "Resume" : "Pause";
   $("send").disabled = live;
 }
@@ -44,14 +50,54 @@ const milliseconds = (value) => (value < 1000 ? `${Math.round(value)} ms` : `${(
 
 /** One answer on its way: what it measured, and where it is shown. */
 class Run {
-  constructor(article) {
+  /** `kept` is what `keep` has given for a run that is gone on with. */
+  constructor(article, model, kept) {
     this.article = article;
     this.abort = new AbortController();
     this.valve = new Valve();
-    this.started = performance.now();
-    Object.assign(this, { first: null, last: null, events: 0, tokens: 0, usage: null, text: "", unshown: "", shown: 0 });
+    Object.assign(this, { first: null, last: null, events: 0, tokens: 0, usage: null, text: "", cuts: 0, resumed: 0, ...kept?.figures });
+    Object.assign(this, { model, unshown: this.text, shown: 0, connected: false });
+    this.started = performance.now() - (kept ? Date.now() - kept.since : 0);
     this.growing = new Growing(article.querySelector(".text"));
+    // Under the same key a request that was not answered before the page was loaded again is not run twice.
+    this.idempotencyKey = kept?.idempotencyKey ?? randomKey();
+    const common = { key: $("key").value, signal: this.abort.signal, valve: this.valve, onState: (state) => this.changed(state) };
+    this.answer = kept?.id ? goOn({ ...kept, ...common })
+      : ask({ body: request(model, conversation), idempotencyKey: this.idempotencyKey, ...common });
+    if (this.first !== null) this.speaks();
     this.tick();
+  }
+
+  /** What it takes to go on after the page was loaded again; null if that cannot be. */
+  keep() {
+    const { id, lastEventId, seq } = this.answer.stream;
+    if (this.ended || (id === null && this.text !== "")) return null;
+    const { first, events, tokens, usage, text, cuts, model, idempotencyKey } = this;
+    const figures = { first, events, tokens, usage, text, cuts: cuts + 1, resumed: this.resumes + 1 };
+    return { id, lastEventId, seq, model, conversation, idempotencyKey, figures, since: Date.now() - (performance.now() - this.started) };
+  }
+
+  get resumes() { return this.resumed + this.answer.stream.resumes; }
+
+  changed(state) {
+    if (this !== running || this.ended) return;
+    if (state === "reconnecting") {
+      if (this.connected) this.cuts += 1;
+      this.connected = false;
+      // The time without a connection is no gap in the model's answer.
+      this.last = null;
+    } else if (state === "open") {
+      this.connected = true;
+    } else {
+      return;
+    }
+    if (this.valve.closed || this.abort.signal.aborted) return;
+    show(state === "reconnecting" ? state : this.first === null ? "waiting" : "streaming");
+  }
+
+  speaks() {
+    this.article.querySelector(".waiting")?.remove();
+    show("streaming");
   }
 
   arrived({ text, events, usage }) {
@@ -61,8 +107,7 @@ class Run {
     if (text === "") return;
     if (this.first === null) {
       this.first = now - this.started;
-      this.article.querySelector(".waiting").remove();
-      show("streaming");
+      this.speaks();
     } else if (this.last !== null) {
       gaps.add(now - this.last);
     }
@@ -86,6 +131,9 @@ class Run {
     $("events").textContent = this.events.toLocaleString("en");
     $("time").textContent = milliseconds(elapsed);
     $("gap").textContent = gaps.largest ? milliseconds(gaps.largest) : "–";
+    $("cuts").textContent = this.cuts;
+    $("resumes").textContent = this.resumes;
+    $("transport").textContent = TRANSPORTS[this.answer.stream.transport] ?? "–";
     if (!this.ended) requestAnimationFrame(() => this.tick());
   }
 
@@ -125,26 +173,50 @@ async function send(prompt) {
   await answer();
 }
 
-async function answer() {
+async function answer(kept) {
   const waiting = make("div", "waiting", make("i"), make("i"), make("i"));
   const article = make("article", "model live", make("div", "text"), waiting);
   $("messages").append(article);
   $("talk").scrollTop = $("talk").scrollHeight;
   gaps.clear();
   show("waiting");
-  const run = running = new Run(article);
-  const body = request($("model").value.trim(), conversation);
+  const run = running = new Run(article, kept?.model ?? $("model").value.trim(), kept);
   try {
-    for await (const arrival of ask({ body, key: $("key").value, signal: run.abort.signal, valve: run.valve })) {
+    for await (const arrival of run.answer) {
       if (run !== running) return;
       run.arrived(arrival);
     }
-    run.end("complete");
+    if (run === running) run.end("complete");
   } catch (error) {
     if (run === running) failed(run, error);
   }
+  if (run !== running) return;
   if (run.text !== "") conversation.push({ role: "assistant", content: run.text });
   running = null;
+}
+
+function keep() {
+  sessionStorage.removeItem(KEPT);
+  const kept = running?.keep();
+  // An answer of millions of characters may find no room; it is then lost with the page.
+  try { if (kept) sessionStorage.setItem(KEPT, JSON.stringify(kept)); } catch { /* as said */ }
+}
+
+/** After the page was loaded again: the conversation as it was, and the answer from where it was. */
+function restore() {
+  const kept = JSON.parse(sessionStorage.getItem(KEPT));
+  sessionStorage.removeItem(KEPT);
+  if (!kept) return false;
+  $("welcome").hidden = true;
+  $("model").value = kept.model;
+  conversation = kept.conversation;
+  for (const { role, content } of conversation) {
+    const text = make("div", "text");
+    $("messages").append(role === "user" ? make("article", "user", content) : make("article", "model", text));
+    if (role !== "user") new Growing(text).append(content);
+  }
+  answer(kept);
+  return true;
 }
 
 function failed(run, error) {
@@ -174,8 +246,11 @@ function failed(run, error) {
 }
 
 function stop() {
-  running?.valve.open();
-  running?.abort.abort();
+  if (!running) return;
+  // If it does not get through, the gateway ends what nobody reads.
+  running.answer.stream.stop().catch(() => {});
+  running.valve.open();
+  running.abort.abort();
 }
 
 function pause() {
@@ -210,7 +285,7 @@ function renew() {
   $("messages").replaceChildren();
   $("welcome").hidden = false;
   gaps.clear();
-  for (const id of ["first", "rate", "tokens", "events", "time", "gap"]) $(id).textContent = "–";
+  for (const id of ["first", "rate", "tokens", "events", "time", "gap", "cuts", "resumes", "transport"]) $(id).textContent = "–";
   $("clock").textContent = "";
   show("idle");
   $("prompt").focus();
@@ -270,6 +345,9 @@ $("prompt").addEventListener("keydown", (event) => {
 document.addEventListener("keydown", (event) => { if (event.key === "Escape") stop(); });
 $("stop").addEventListener("click", stop);
 $("pause").addEventListener("click", pause);
+$("cut").addEventListener("click", () => running?.answer.stream.cut());
+addEventListener("pagehide", keep);
+document.addEventListener("visibilitychange", () => { if (document.hidden) keep(); });
 $("new").addEventListener("click", renew);
 $("copy").addEventListener("click", () => navigator.clipboard.writeText($("curl").textContent));
 for (const id of ["model", "prompt", "key"]) $(id).addEventListener("input", curl);
@@ -283,6 +361,6 @@ $("theme").addEventListener("click", () => {
   localStorage.setItem("flumen-theme", theme);
   dress(theme);
 });
-show("idle");
+if (!restore()) show("idle");
 models();
 $("prompt").focus();

@@ -1,6 +1,6 @@
 // One streamed chat completion.
 
-import { Decoder } from "./sse.js";
+import { StreamError, resume, stream } from "./flumen.js";
 
 /** What ended an answer in any way but the good one. */
 export class Failure extends Error {
@@ -25,56 +25,50 @@ export const request = (model, messages) =>
   ({ model, messages, stream: true, stream_options: { include_usage: true } });
 
 /**
- * Asks and yields one item for each arrival of events: `{ text, events, usage }`. Ends when the end mark has come;
- * throws a `Failure` otherwise, or an `AbortError` when it is stopped.
+ * Asks, or asks again under the same key. Iterating yields one item for each arrival of events: `{ text, events, usage }`.
+ * It ends when the end mark has come, and throws a `Failure` otherwise, or an `AbortError` when it is aborted.
  */
-export async function* ask({ body, key, signal, valve }) {
-  const response = await open(body, key, signal);
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  const decoder = new Decoder();
-  let done = false;
-  while (!done) {
-    await valve.passing();
-    const chunk = await reader.read().catch((error) => { throw broken(error, signal); });
-    if (chunk.done) throw new Failure({ code: "truncated", message: "The stream ended without its end mark." });
-    const arrival = { text: "", events: 0, usage: null };
-    let failure = null;
+export const ask = ({ body, idempotencyKey, ...more }) =>
+  // A refusal is shown, with a button to try again: nobody has to wait for tries that he cannot see.
+  new Answer(stream("/v1/chat/completions", { body, idempotencyKey, retryOn: [], ...common(more) }));
+
+/** Goes on with an answer that was begun before the page was loaded again. */
+export const goOn = ({ id, seq, lastEventId, ...more }) => new Answer(resume("/", id, { after: seq, lastEventId, ...common(more) }));
+
+const common = ({ key, signal, valve, onState }) =>
+  ({ headers: key ? { authorization: `Bearer ${key}` } : {}, signal, onState, pass: () => valve.passing() });
+
+class Answer {
+  constructor(stream) { this.stream = stream; }
+
+  async *[Symbol.asyncIterator]() {
+    let done = false;
     try {
-      for (const { data } of decoder.push(chunk.value)) {
-        if (data === "[DONE]") {
-          done = true;
-          break;
+      for await (const events of this.stream.batches()) {
+        const arrival = { text: "", events: 0, usage: null };
+        let failure = null;
+        try {
+          for (const { data } of events) {
+            done = data === "[DONE]";
+            if (done) break;
+            const seen = parse(data);
+            arrival.text += seen.choices?.[0]?.delta?.content ?? "";
+            arrival.events += 1;
+            arrival.usage = seen.usage ?? arrival.usage;
+          }
+        } catch (error) {
+          failure = error;
         }
-        const seen = parse(data);
-        if (seen.error) throw new Failure({ code: seen.error.code, message: seen.error.message ?? "The stream failed." });
-        const delta = seen.choices?.[0]?.delta ?? {};
-        arrival.text += delta.content ?? "";
-        arrival.events += 1;
-        arrival.usage = seen.usage ?? arrival.usage;
+        // What came together with the failure came before it.
+        if (arrival.events > 0) yield arrival;
+        if (failure) throw failure;
       }
     } catch (error) {
-      failure = error;
+      throw error instanceof StreamError ? failed(error) : error;
     }
-    // What came together with the failure came before it.
-    if (arrival.events > 0) yield arrival;
-    if (failure) throw failure;
+    // A stream of the gateway is known to have ended; of anything else only the end mark tells.
+    if (!done && this.stream.id === null) throw new Failure({ code: "truncated", message: "The stream ended without its end mark." });
   }
-}
-
-async function open(body, key, signal) {
-  const headers = { "content-type": "application/json", accept: "text/event-stream" };
-  if (key) headers.authorization = `Bearer ${key}`;
-  const response = await fetch("/v1/chat/completions", { method: "POST", headers, body: JSON.stringify(body), signal })
-    .catch((error) => { throw broken(error, signal); });
-  const type = response.headers.get("content-type") ?? "";
-  if (response.ok && type.startsWith("text/event-stream")) return response;
-  const text = await response.text().catch(() => "");
-  let error = {};
-  try { error = JSON.parse(text).error ?? {}; } catch { /* not in the API's form: the status has to do */ }
-  const message = error.message ?? (response.ok ? `The answer is no event stream, but ${type}.` : response.statusText);
-  throw new Failure({
-    message, code: error.code ?? null, status: response.status, retryAfter: response.headers.get("retry-after"),
-  });
 }
 
 function parse(data) {
@@ -85,7 +79,7 @@ function parse(data) {
   }
 }
 
-function broken(error, signal) {
-  if (signal.aborted) return error;
+function failed({ code, status, retryAfter, message }) {
+  if (code !== "unreachable" && code !== "connection_lost") return new Failure({ code, status, retryAfter, message });
   return new Failure({ message: "The gateway cannot be reached, or it cut the connection.", reachable: false });
 }

@@ -6,8 +6,15 @@ export class Decoder {
   #event = "";
   #afterCr = false;
   #begun = false;
+  #id = "";
 
-  /** Takes the next chunk of decoded text and returns the events that are complete: `{ event, data }`. */
+  /** How long the server asks to wait before coming back, in ms; null if it never said. */
+  retry = null;
+
+  /**
+   * Takes the next chunk of decoded text and returns the events that are complete: `{ event, data, id }`, without `id`
+   * as long as the stream has given none. As the standard has it, an event without its own id has the last one.
+   */
   push(text) {
     if (text === "") return [];
     if (!this.#begun) {
@@ -29,6 +36,7 @@ export class Decoder {
   #line(line) {
     if (line === "") {
       const event = { event: this.#event || "message", data: this.#data.join("\n") };
+      if (this.#id !== "") event.id = this.#id;
       const dispatched = this.#data.length > 0;
       this.#data = [];
       this.#event = "";
@@ -39,6 +47,8 @@ export class Decoder {
     const value = colon < 0 ? "" : line.slice(colon + 1).replace(/^ /, "");
     if (field === "data") this.#data.push(value);
     else if (field === "event") this.#event = value;
+    else if (field === "id" && !value.includes("\0")) this.#id = value;
+    else if (field === "retry" && /^\d+$/.test(value)) this.retry = Number(value);
     return null;
   }
 }
