@@ -259,9 +259,9 @@ test("an answer of another type, and connections that are refused, lead to the n
   }
 });
 
-test("without WebSocket, and with credentials, which it cannot carry, it is left out", async () => {
+test("without WebSocket, and with credentials that it cannot carry, it is left out", async () => {
   gateway.before = buffering(false);
-  const owned = ask("sim:tokens=9", { firstByteTimeout: 50, headers: { authorization: "Bearer me" } });
+  const owned = ask("sim:tokens=9", { firstByteTimeout: 50, headers: { authorization: "Basic bWU6" } });
   assert.equal((await collect(owned))[0].transport, "poll");
   delete globalThis.WebSocket;
   assert.equal((await collect(ask("sim:tokens=9", { firstByteTimeout: 50 })))[0].transport, "poll");

@@ -268,8 +268,9 @@ export class MockGateway {
       for (let seq = from; socket.readyState === 1; ) {
         if (seq < begun.last && reader.credit > 0) {
           const event = begun.events[seq];
-          reader.credit -= Buffer.byteLength(frame(event).replace(/id: .*\n/, ""));
-          send(envelope(event, { type: "event", ref }));
+          const bytes = Buffer.byteLength(frame(event).replace(/id: .*\n/, ""));
+          reader.credit -= bytes;
+          send({ ...envelope(event, { type: "event", ref }), bytes });
           seq += 1;
           begun.read = Math.max(begun.read, seq);
           begun.wake();

@@ -4,7 +4,7 @@
 //   const answer = stream("/v1/chat/completions", { body: { model, messages, stream: true } });
 //   for await (const { data } of answer) console.log(data);
 
-import { Connection, Lost, StreamError, poll, sse, streamOf, websocket } from "./transports.js";
+import { canCarry, Connection, Lost, StreamError, poll, sse, streamOf, websocket } from "./transports.js";
 
 export { StreamError };
 
@@ -56,9 +56,7 @@ class Stream {
       maxRetries = 10, maxStarts = 6, retryOn = PASSING, minDelay = 500, maxDelay = 10_000, offlineWait = 60_000, ...rest
     } = options;
     const own = new Headers(headers);
-    // A browser's WebSocket cannot carry credentials, and without them the stream does not exist.
-    const secret = own.has("authorization") || own.has("x-api-key");
-    const usable = transports.filter((name) => name !== "websocket" || (globalThis.WebSocket && !secret));
+    const usable = transports.filter((name) => name !== "websocket" || (globalThis.WebSocket && canCarry(own)));
     for (const name of transports) if (!Object.hasOwn(TRANSPORTS, name)) throw new TypeError(`There is no transport ${name}.`);
     if (usable.length === 0) throw new TypeError("None of the transports can be used here.");
     const best = usable.indexOf(worked.get(rest.gateway));

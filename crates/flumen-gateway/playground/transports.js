@@ -208,7 +208,7 @@ export async function* poll(connection) {
 
 export async function* websocket(connection) {
   const { job, position, signal } = connection;
-  const socket = new WebSocket(`${job.gateway.replace(/^http/, "ws")}/v1/socket`, "flumen.v1");
+  const socket = new WebSocket(`${job.gateway.replace(/^http/, "ws")}/v1/socket`, ["flumen.v1", ...keyProtocol(job.headers)]);
   const queue = [];
   let closed = null;
   let wake = () => {};
@@ -250,7 +250,7 @@ export async function* websocket(connection) {
         if (message.type === "open") connection.open(message.stream);
         else if (message.type === "event") {
           events.push(unwrap(message));
-          spent += cost(text, message);
+          spent += message.bytes;
         } else if (message.type === "end" || message.type === "error") last = message;
       }
       if (events.length > 0) yield events;
@@ -285,17 +285,17 @@ function opening({ path, body, idempotencyKey }, { stream, id, seq }) {
   return JSON.stringify({ type: "resume", ref: 1, ...(id ? { last_event_id: id } : { stream, after: seq }), credit: WINDOW });
 }
 
-/**
- * What an event takes of the credit: its own bytes, which are those of the frame without the envelope, and its field names
- * and line ends. Those cannot be seen from here. Too little would in time use up the window, so they are taken to be the
- * longest that are usual: "event: ", "data: " and CRLF.
- */
-function cost(text, message) {
-  const envelope = JSON.stringify({ ...message, data: 0 }).length - 1;
-  return encoder.encode(text).length - envelope + 10 + (message.event ? message.event.length + 9 : 0);
+/** A browser's WebSocket has no headers of its own. A key can go as a protocol, other credentials cannot go at all. */
+export const canCarry = (headers) => keyProtocol(headers).length > 0 || !(headers.has("authorization") || headers.has("x-api-key"));
+
+function keyProtocol(headers) {
+  const key = /^Bearer (.+)$/i.exec(headers.get("authorization") ?? "")?.[1] ?? headers.get("x-api-key");
+  if (!key) return [];
+  const binary = String.fromCharCode(...encoder.encode(key));
+  return [`flumen.key.${btoa(binary).replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "")}`];
 }
 
-/** The payload as text: JSON as it was but for white space, anything else to the letter. */
+/** The payload as text: JSON as it was but for white space and the form of numbers, anything else to the letter. */
 function unwrap({ id, seq, event = "message", data }) {
   return { id, seq, event, data: typeof data === "string" ? data : JSON.stringify(data) };
 }

@@ -31,15 +31,17 @@ macro_rules! asset {
 
 const PAGE: &str = "index.html";
 
-const ASSETS: [Asset; 8] = [
+const ASSETS: [Asset; 10] = [
     asset!("index.html", "text/html; charset=utf-8"),
     asset!("style.css", "text/css; charset=utf-8"),
     asset!("icon.svg", "image/svg+xml"),
     asset!("app.js", "text/javascript; charset=utf-8"),
     asset!("chat.js", "text/javascript; charset=utf-8"),
+    asset!("flumen.js", "text/javascript; charset=utf-8"),
     asset!("gaps.js", "text/javascript; charset=utf-8"),
     asset!("markdown.js", "text/javascript; charset=utf-8"),
     asset!("sse.js", "text/javascript; charset=utf-8"),
+    asset!("transports.js", "text/javascript; charset=utf-8"),
 ];
 
 /// Nothing but the page's own files may run or be loaded, and nobody may frame it.

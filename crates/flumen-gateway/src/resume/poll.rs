@@ -14,7 +14,7 @@ use super::{
     deliver::{event_of, nothing_more},
     envelope,
     streams::{id_of, name},
-    wish::owner,
+    wish::{cursor, owner},
 };
 use crate::{core::Core, error::Failure};
 
@@ -22,6 +22,7 @@ use crate::{core::Core, error::Failure};
 #[derive(Debug, Deserialize)]
 pub(crate) struct Asked {
     after: Option<u64>,
+    last_event_id: Option<String>,
     wait: Option<String>,
 }
 
@@ -44,8 +45,12 @@ pub(crate) async fn poll(
         Some(Ok(wait)) if wait <= LONGEST_WAIT => wait,
         Some(_) => return Err(Failure::bad_request("`wait` must be a time from 0s to 60s, such as 25s")),
     };
-    let (id, owner, after) = (id_of(&id)?, owner(&headers), asked.after.unwrap_or(0));
-    let found = find(core.store(), id, Place::After(after), &owner).await?;
+    let (id, owner) = (id_of(&id)?, owner(&headers));
+    let (place, after) = match asked.last_event_id.as_deref().map(cursor).transpose()? {
+        Some(event) => (Place::Event(event), event.at.seq),
+        None => (Place::After(asked.after.unwrap_or(0)), asked.after.unwrap_or(0)),
+    };
+    let found = find(core.store(), id, place, &owner).await?;
     let Found::Reader(mut reader) = found else { return Ok(nothing_more()) };
     core.count_resume();
     let mut answer = Answer::new(id, after);

@@ -9,7 +9,6 @@ use axum::{
     },
     response::{IntoResponse, Response},
 };
-use bytes::Bytes;
 use flumen_store::StreamId;
 use flumen_wire::listen::Connection;
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
@@ -156,7 +155,7 @@ impl Session {
                     if heard.elapsed() > heartbeat * 3 {
                         Err(Over::Closed)
                     } else {
-                        out.send(Message::Ping(Bytes::new())).await
+                        out.beat().await
                     }
                 }
                 () = client.core.shutdown().aborted() => Err(Over::Leaving),

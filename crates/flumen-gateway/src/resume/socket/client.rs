@@ -174,9 +174,11 @@ impl Client {
                     .ok()
                     .and_then(|mut body| body.remove("error"))
                     .unwrap_or_default();
+                let wait =
+                    failure.retry_after.map_or(String::new(), |wait| format!(r#""retry_after":{wait},"#));
+                let error = error.get();
                 out.text(format!(
-                    r#"{{"type":"error","ref":{name},"status":{status},"error":{}}}"#,
-                    error.get()
+                    r#"{{"type":"error","ref":{name},"status":{status},{wait}"error":{error}}}"#
                 ))
                 .await
             }

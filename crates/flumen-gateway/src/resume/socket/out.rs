@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use axum::extract::ws::{Message, WebSocket};
+use bytes::Bytes;
 use flumen_store::EventId;
 use flumen_stream::Event;
 use futures_util::{SinkExt, stream::SplitSink};
@@ -21,6 +22,12 @@ impl Out {
             Ok(Ok(())) => Ok(()),
             _ => Err(Over::Closed),
         }
+    }
+
+    /// A sign of life, for the machine at the other end and, since pages cannot see it, for the page.
+    pub(super) async fn beat(&mut self) -> Result<(), Over> {
+        self.send(Message::Ping(Bytes::new())).await?;
+        self.text(r#"{"type":"ping"}"#.to_owned()).await
     }
 
     pub(super) async fn text(&mut self, text: String) -> Result<(), Over> {
