@@ -138,6 +138,12 @@ impl Attendance {
         lock(&self.seats).read
     }
 
+    /// Bytes that no reader has taken, while the stream is open.
+    pub(crate) fn unread(&self) -> usize {
+        let seats = lock(&self.seats);
+        if seats.closed { 0 } else { seats.unread_bytes }
+    }
+
     /// Grows whenever a reader takes something: it stands still while all of them stall.
     pub(crate) fn taken(&self) -> u64 {
         lock(&self.seats).taken

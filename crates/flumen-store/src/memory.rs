@@ -269,7 +269,8 @@ impl Store for MemoryStore {
     }
 
     fn holding(&self) -> Holding {
-        let streams = self.streams.read().unwrap_or_else(std::sync::PoisonError::into_inner).len();
-        Holding { streams, bytes: self.used() }
+        let streams = self.streams.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let unread = streams.values().map(|entry| entry.attendance.unread()).sum();
+        Holding { streams: streams.len(), bytes: self.used(), unread }
     }
 }

@@ -66,8 +66,10 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 pub struct Holding {
     /// Streams.
     pub streams: usize,
-    /// Bytes.
+    /// Bytes that they take.
     pub bytes: usize,
+    /// Bytes that were written and that no reader has taken yet, of streams that are open.
+    pub unread: usize,
 }
 
 /// An answer of a store.

@@ -222,7 +222,7 @@ impl Metrics {
         );
         registry.register_with_unit(
             "buffered",
-            "What streams hold",
+            "What streams hold that was not read yet",
             Unit::Bytes,
             self.buffered_gauge.clone(),
         );
@@ -313,7 +313,7 @@ impl Metrics {
         let holding = store.holding();
         self.kept.set(whole(holding.streams as u64));
         self.kept_bytes.set(whole(holding.bytes as u64));
-        self.buffered_gauge.set(whole(self.buffered.load(Relaxed) as u64));
+        self.buffered_gauge.set(whole((self.buffered.load(Relaxed) + holding.unread) as u64));
         self.connections.set(whole(gate.open() as u64));
         self.connections_accepted.set(whole(gate.accepted()));
         self.connections_refused.set(whole(gate.refused()));

@@ -103,6 +103,21 @@ impl Client {
         soon(self.socket.read_buf(&mut self.received)).await.unwrap_or(0) > 0
     }
 
+    /// The next response head, unless the connection ends before.
+    pub(crate) async fn head_if_any(&mut self) -> Option<String> {
+        while !self.received.windows(4).any(|part| part == b"\r\n\r\n") {
+            if !self.more().await {
+                return None;
+            }
+        }
+        Some(self.head().await)
+    }
+
+    /// What was received and not looked at.
+    pub(crate) fn rest(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.received)
+    }
+
     /// The next response head.
     pub(crate) async fn head(&mut self) -> String {
         loop {
