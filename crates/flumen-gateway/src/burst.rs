@@ -52,7 +52,9 @@ impl<'a> Gather<'a> {
     /// Takes the next event.
     pub(crate) fn keep(&mut self, event: Event) {
         if self.apart {
-            return self.bursts.push(event.into());
+            // What is kept must not hold on to the buffer that it was received in.
+            let wire = Bytes::copy_from_slice(event.wire());
+            return self.bursts.push(Burst { wire, events: 1, error: false });
         }
         let Some(at) = self.place(event.wire()) else {
             self.finish();

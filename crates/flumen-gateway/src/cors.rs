@@ -42,17 +42,19 @@ pub(crate) fn headers(core: Arc<Core>) -> CorsLayer {
         .max_age(std::time::Duration::from_mins(10))
 }
 
-/// Refuses pages that are not listed.
+/// Refuses pages that are not listed. Whoever is no page is told nothing of pages.
 pub(crate) async fn refuse(State(core): State<Arc<Core>>, request: Request, next: Next) -> Response {
-    let headers = request.headers();
-    match headers.get(header::ORIGIN) {
-        Some(origin) if !is_same(origin, &request) && !is_listed(&core, origin) => {
-            let message =
-                "pages of this origin may not use the gateway; the setting cors.origins lists those that may";
-            Failure::rejected(StatusCode::FORBIDDEN, "origin_not_allowed", message).into_response()
-        }
-        _ => next.run(request).await,
+    let Some(origin) = request.headers().get(header::ORIGIN) else {
+        let mut response = next.run(request).await;
+        response.headers_mut().remove(header::ACCESS_CONTROL_EXPOSE_HEADERS);
+        return response;
+    };
+    if is_same(origin, &request) || is_listed(&core, origin) {
+        return next.run(request).await;
     }
+    let message =
+        "pages of this origin may not use the gateway; the setting cors.origins lists those that may";
+    Failure::rejected(StatusCode::FORBIDDEN, "origin_not_allowed", message).into_response()
 }
 
 fn is_listed(core: &Core, origin: &HeaderValue) -> bool {

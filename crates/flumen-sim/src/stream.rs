@@ -180,7 +180,10 @@ impl Events {
     }
 
     fn chunk(&mut self) -> Bytes {
-        let chunk = self.buffer.split().freeze();
+        let filled = std::mem::take(&mut self.buffer);
+        // Whoever holds a small chunk must not hold the room that there was for a large one.
+        let small = filled.len() * 2 < filled.capacity();
+        let chunk = if small { Bytes::copy_from_slice(&filled) } else { filled.freeze() };
         if !self.generation.split {
             return chunk;
         }

@@ -51,7 +51,7 @@ pub struct Reader {
 
 impl Reader {
     /// A reader takes pages of about this many bytes from the store.
-    pub const PAGE: usize = 16 * 1024;
+    pub const PAGE: usize = 8 * 1024;
 
     /// A reader that begins after the frame with the number `after`; 0 is the beginning.
     ///

@@ -61,6 +61,10 @@ impl Client {
         Self { socket: TcpStream::connect(address).await.unwrap(), received: Vec::new() }
     }
 
+    pub(crate) fn with(socket: TcpStream) -> Self {
+        Self { socket, received: Vec::new() }
+    }
+
     pub(crate) async fn get(address: SocketAddr, path: &str) -> Answer {
         let mut client = Self::connect(address).await;
         client.send(format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n").as_bytes()).await;
