@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use flumen_stream::codec::sse::Decoder;
+use flumen_stream::{Event, codec::sse::Decoder};
 use flumen_wire::client::{Body, Client, ErrorKind, Request, Response};
 use http::header;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
@@ -75,6 +75,29 @@ pub(crate) struct Arrival {
     pub(crate) bytes: u64,
     /// For how long each stamped event was under way, in microseconds.
     pub(crate) delays: Vec<u64>,
+}
+
+impl Arrival {
+    pub(crate) fn new(at: Instant) -> Self {
+        Self { at, events: 0, tokens: 0, bytes: 0, delays: Vec::new() }
+    }
+
+    /// Forgets what came before.
+    pub(crate) fn begin(&mut self, bytes: u64) {
+        (self.at, self.events, self.tokens, self.bytes) = (Instant::now(), 0, 0, bytes);
+        self.delays.clear();
+    }
+
+    /// Counts an event.
+    pub(crate) fn count(&mut self, event: &Event, seen: Seen) {
+        self.events += u64::from(event.has_data());
+        if let Seen::Token(stamp) = seen {
+            self.tokens += 1;
+            if let Some(stamp) = stamp {
+                self.delays.push(wall_clock().saturating_sub(stamp));
+            }
+        }
+    }
 }
 
 /// Microseconds since 1970.
@@ -178,7 +201,7 @@ impl Reader {
             checker: Checker::default(),
             patience,
             silence: Box::pin(sleep_until(at + patience)),
-            arrival: Arrival { at, events: 0, tokens: 0, bytes: 0, delays: Vec::new() },
+            arrival: Arrival::new(at),
         }
     }
 
@@ -186,22 +209,11 @@ impl Reader {
     async fn receive(&mut self, observer: &mut impl Observer) -> Result<bool, Failure> {
         let Some(piece) = poll_fn(|cx| self.poll_piece(cx)).await? else { return Ok(false) };
         let arrival = &mut self.arrival;
-        (arrival.at, arrival.events, arrival.tokens) = (Instant::now(), 0, 0);
-        arrival.bytes = piece.len() as u64;
-        arrival.delays.clear();
-        let mut wall = None;
+        arrival.begin(piece.len() as u64);
         self.decoder.push(piece);
         while let Some(event) = self.decoder.next() {
             let event = event.map_err(|error| Failure::new("event too long", error.to_string()))?;
-            let seen = self.checker.look(&event)?;
-            arrival.events += u64::from(event.has_data());
-            if let Seen::Token(stamp) = seen {
-                arrival.tokens += 1;
-                if let Some(stamp) = stamp {
-                    let now = *wall.get_or_insert_with(wall_clock);
-                    arrival.delays.push(now.saturating_sub(stamp));
-                }
-            }
+            arrival.count(&event, self.checker.look(&event)?);
         }
         observer.arrived(arrival);
         Ok(true)

@@ -25,6 +25,7 @@ use crate::{
     leave,
     process::Sample,
     report::Window,
+    resume,
     tally::Tally,
 };
 
@@ -159,6 +160,9 @@ async fn probe(plan: &Plan) -> Result<(), Failure> {
 struct Worker {
     plan: Plan,
     client: Client,
+    /// For streams that are resumable.
+    resuming: flumen_client::Client,
+    begin: Instant,
     live: Arc<Live>,
     tally: RefCell<Tally>,
 }
@@ -170,8 +174,8 @@ fn work(
     live: Arc<Live>,
     stop: &CancellationToken,
 ) -> Result<Tally, Error> {
-    let client = client(&plan)?;
-    let worker = Rc::new(Worker { plan, client, live, tally: RefCell::new(Tally::new()) });
+    let (client, resuming) = (client(&plan)?, resume::client(&plan)?);
+    let worker = Rc::new(Worker { plan, client, resuming, begin, live, tally: RefCell::new(Tally::new()) });
     let (runtime, tasks) = (runtime()?, LocalSet::new());
     tasks.block_on(&runtime, async {
         tokio::select! {
@@ -269,6 +273,15 @@ impl Worker {
 
     async fn exchange(&self, user: &str, planned: Instant, stalls: bool) -> Result<(), Failure> {
         let patience = self.plan.timeout;
+        if self.plan.resume {
+            let stream = resume::open(&self.resuming, &self.plan, user);
+            let mut seen = Seen { worker: self, planned, last: None, _open: Open::new(&self.live.open) };
+            let resumed = |took: Duration| {
+                let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+                self.tally.borrow_mut().resume.saturating_record(micros);
+            };
+            return resume::read(stream, self.plan.chaos, self.begin, &mut seen, resumed).await;
+        }
         let body = exchange::open(&self.client, &self.plan.request(user), patience).await?;
         let mut seen = Seen { worker: self, planned, last: None, _open: Open::new(&self.live.open) };
         if stalls {

@@ -7,6 +7,9 @@
 //! With [`Load::Closed`] a number of streams runs at any time, each followed by the next. With [`Load::Open`] streams
 //! begin at fixed times whether or not earlier ones are done, and times count from the planned start: a server that
 //! falls behind cannot hide it.
+//!
+//! With [`Plan::resume`] streams go on over further connections when theirs breaks, or is cut on purpose ([`Chaos`]); they are
+//! checked as a whole.
 
 mod check;
 mod exchange;
@@ -15,11 +18,12 @@ mod leave;
 mod plan;
 mod process;
 mod report;
+mod resume;
 mod tally;
 
 pub use exchange::{Failure, open};
 pub use generate::{Progress, run};
-pub use plan::{Load, Plan};
+pub use plan::{Chaos, Load, Plan};
 pub use process::ProcessError;
 pub use report::{Process, Quantiles, Report};
 

@@ -19,6 +19,21 @@ pub enum Load {
     },
 }
 
+/// When connections are cut on purpose; the streams go on over others.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Chaos {
+    /// Each stream after so many events.
+    CutEvery {
+        /// Events between two cuts.
+        events: u64,
+    },
+    /// All streams at the same moment, each time such a span has passed.
+    CutAll {
+        /// Time between two moments.
+        every: Duration,
+    },
+}
+
 /// What to measure.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -44,6 +59,10 @@ pub struct Plan {
     pub timeout: Duration,
     /// So many streams of a closed load read their first piece and nothing after it.
     pub stalled: usize,
+    /// Streams are resumable, and go on when their connection breaks.
+    pub resume: bool,
+    /// When connections are cut on purpose; only for streams that are resumable.
+    pub chaos: Option<Chaos>,
     /// Every stream is left after this time.
     pub leave_after: Option<Duration>,
     /// The simulator that generates behind the server, asked when it saw clients leave: its base URL without `/v1`.
@@ -69,6 +88,8 @@ impl Plan {
             duration: Duration::from_secs(10),
             timeout: Duration::from_mins(1),
             stalled: 0,
+            resume: false,
+            chaos: None,
             leave_after: None,
             simulator: None,
             pids: Vec::new(),

@@ -43,6 +43,8 @@ pub struct Report {
     pub gap: Option<Quantiles>,
     /// From the making of an event to its arrival; only the simulator tells.
     pub one_way_delay: Option<Quantiles>,
+    /// From the cut of a connection to the next event, over another one.
+    pub resume: Option<Quantiles>,
     /// From leaving a stream to its abort at the simulator.
     pub cancel: Option<Quantiles>,
     /// Failures by kind.
@@ -138,6 +140,7 @@ impl Report {
             first_token: Quantiles::of(&tally.first_token),
             gap: Quantiles::of(&tally.gap),
             one_way_delay: Quantiles::of(&tally.delay),
+            resume: Quantiles::of(&tally.resume),
             cancel: cancels.and_then(|cancels| Quantiles::of(&cancels.latency)),
             errors: failures.iter().map(|(kind, failures)| (kind.clone(), failures.count)).collect(),
             error_examples: failures.into_iter().map(|(kind, failures)| (kind, failures.example)).collect(),
@@ -183,11 +186,15 @@ impl fmt::Display for Report {
             ("first token", self.first_token),
             ("gap", self.gap),
             ("one-way delay", self.one_way_delay),
+            ("resume", self.resume),
             ("cancel", self.cancel),
         ] {
             if let Some(Quantiles { p50, p99, p999, max, .. }) = quantiles {
                 writeln!(f, "  {name:<16} {p50:>12.2} {p99:>10.2} {p999:>10.2} {max:>10.2}")?;
             }
+        }
+        if let Some(resume) = self.resume {
+            writeln!(f, "  resumes          {:>14}", resume.count)?;
         }
         if let Some(process) = &self.process {
             writeln!(f)?;

@@ -12,6 +12,8 @@ pub(crate) struct Tally {
     pub(crate) first_token: Histogram<u64>,
     pub(crate) gap: Histogram<u64>,
     pub(crate) delay: Histogram<u64>,
+    /// From a cut to the next event.
+    pub(crate) resume: Histogram<u64>,
     pub(crate) failures: BTreeMap<String, Failures>,
     /// Streams that were left, and when by the wall clock.
     pub(crate) left: Vec<(String, u64)>,
@@ -37,6 +39,7 @@ impl Tally {
             first_token: histogram(),
             gap: histogram(),
             delay: histogram(),
+            resume: histogram(),
             failures: BTreeMap::new(),
             left: Vec::new(),
         }
@@ -53,6 +56,7 @@ impl Tally {
             (&mut self.first_token, other.first_token),
             (&mut self.gap, other.gap),
             (&mut self.delay, other.delay),
+            (&mut self.resume, other.resume),
         ] {
             into.add(from).expect("histograms of the same kind add up");
         }

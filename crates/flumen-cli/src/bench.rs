@@ -1,7 +1,7 @@
 use std::{io::IsTerminal, process::ExitCode, time::Duration};
 
 use clap::ArgGroup;
-use flumen_bench::{Load, Plan, Progress};
+use flumen_bench::{Chaos, Load, Plan, Progress};
 use flumen_wire::client::Endpoint;
 use http::HeaderValue;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -15,6 +15,7 @@ use crate::fail;
         flumen bench http://127.0.0.1:8080/v1 --model sim:tps=20,tokens=endless --streams 500\n  \
         flumen bench http://127.0.0.1:8080/v1 --model sim:tps=0,tokens=20 --rate 1000 --pid $(pidof flumen)\n  \
         flumen bench https://models.example.com/v1 --model m --key-env API_KEY --max-tokens 100 --json\n  \
+        flumen bench http://127.0.0.1:8080/v1 --model sim:tps=50 --resume --chaos cut-every=10\n  \
         flumen bench http://127.0.0.1:8080/v1 --model sim:ttft=1h --leave-after 100ms --sim http://127.0.0.1:8081\n\n\
         Every answer is read and checked. Ends with 1 when any stream failed."
 )]
@@ -55,6 +56,12 @@ pub(crate) struct Arguments {
     /// So many of the streams stop reading after their first piece
     #[arg(long, default_value_t = 0, value_name = "COUNT")]
     stalled: usize,
+    /// Asks for resumable streams, which go on when their connection breaks
+    #[arg(long, conflicts_with_all = ["stalled", "leave_after"])]
+    resume: bool,
+    /// Cuts connections on purpose: `cut-every=EVENTS` each stream for itself, `cut-all=TIME` all at once
+    #[arg(long, requires = "resume", value_parser = chaos, value_name = "WHEN")]
+    chaos: Option<Chaos>,
     /// Leaves every stream after this time
     #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
     leave_after: Option<Duration>,
@@ -114,10 +121,29 @@ impl Arguments {
         plan.prompt.clone_from(&self.prompt);
         plan.max_tokens = self.max_tokens;
         (plan.stalled, plan.leave_after) = (self.stalled, self.leave_after);
+        (plan.resume, plan.chaos) = (self.resume, self.chaos);
         plan.simulator.clone_from(&self.sim);
         plan.pids.clone_from(&self.pid);
         plan.threads = self.threads.clamp(1, 64);
         Ok(plan)
+    }
+}
+
+fn chaos(text: &str) -> Result<Chaos, String> {
+    let wrong = || {
+        format!("`{text}` is neither cut-every=EVENTS nor cut-all=TIME, such as cut-every=10 or cut-all=5s")
+    };
+    let (when, much) = text.split_once('=').ok_or_else(wrong)?;
+    match when {
+        "cut-every" => match much.parse() {
+            Ok(events @ 1..) => Ok(Chaos::CutEvery { events }),
+            _ => Err(wrong()),
+        },
+        "cut-all" => match humantime::parse_duration(much) {
+            Ok(every) if every >= Duration::from_millis(10) => Ok(Chaos::CutAll { every }),
+            _ => Err(wrong()),
+        },
+        _ => Err(wrong()),
     }
 }
 
@@ -160,7 +186,16 @@ fn show(bar: &ProgressBar, progress: &Progress) {
 
 #[cfg(test)]
 mod tests {
-    use super::stamped;
+    use super::{Chaos, Duration, chaos, stamped};
+
+    #[test]
+    fn chaos_is_read_or_refused_with_a_hint() {
+        assert_eq!(chaos("cut-every=10"), Ok(Chaos::CutEvery { events: 10 }));
+        assert_eq!(chaos("cut-all=5s"), Ok(Chaos::CutAll { every: Duration::from_secs(5) }));
+        for wrong in ["", "cut", "cut-every=0", "cut-every=x", "cut-all=0s", "cut-all=1e99s", "burn=1"] {
+            assert!(chaos(wrong).unwrap_err().contains("such as"), "{wrong}");
+        }
+    }
 
     #[test]
     fn only_the_simulator_is_asked_for_stamps() {

@@ -27,6 +27,7 @@ use screen::{Form, Screen};
         flumen chat https://api.example.com/v1 -m some-model --key-env API_KEY\n  \
         flumen chat -p 'Why do rivers meander?'\n  \
         git diff | flumen chat -p 'Review this change.'\n  \
+        flumen chat --resume                                     # an answer survives a lost connection\n  \
         echo hi | flumen chat --json | jq .choices[0].delta\n\n\
         Ctrl-C cancels the answer, at the model too; a second one leaves."
 )]
@@ -55,6 +56,9 @@ pub(crate) struct Arguments {
     /// How long the server may be silent
     #[arg(long, default_value = "60s", value_parser = humantime::parse_duration, value_name = "TIME")]
     timeout: Duration,
+    /// Asks for a resumable answer, which goes on when its connection breaks
+    #[arg(long)]
+    resume: bool,
     /// Prints each event's data as a line of JSON
     #[arg(long)]
     json: bool,
@@ -69,6 +73,8 @@ const EXIT_INTERRUPTED: u8 = 130;
 /// Whom to ask, and how.
 struct Chat {
     client: Client,
+    /// For answers that are resumable.
+    resuming: Option<flumen_client::Client>,
     endpoint: Endpoint,
     headers: HeaderMap,
     model: String,
@@ -155,8 +161,13 @@ impl Arguments {
         if let Some(key) = self.key(&uri)? {
             headers.insert(header::AUTHORIZATION, key);
         }
+        let resuming = self.resume.then(|| {
+            let client = flumen_client::Client::builder(&whole).idle(Some(self.timeout));
+            client.build().map_err(|error| error.to_string())
+        });
         Ok(Chat {
             client,
+            resuming: resuming.transpose()?,
             endpoint,
             headers,
             model: self.model.clone().unwrap_or_default(),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use flumen_bench::{Failure, open};
+use flumen_client::EventStream;
 use flumen_stream::codec::sse::Decoder;
 use flumen_wire::client::{Body, Request};
 use http::Method;
@@ -65,10 +66,24 @@ pub(super) async fn ask(chat: &Chat, messages: &[Value], screen: &mut Screen) ->
         body: chat.body(messages).to_string().into(),
     };
     let (started, mut answer) = (Instant::now(), Answer::default());
-    let outcome = tokio::select! {
-        biased;
-        _ = ctrl_c() => None,
-        outcome = read(chat, &request, started, screen, &mut answer) => Some(outcome),
+    let outcome = if let Some(client) = &chat.resuming {
+        let mut stream = resumable(client, &request);
+        let outcome = tokio::select! {
+            biased;
+            _ = ctrl_c() => None,
+            outcome = read_on(&mut stream, started, screen, &mut answer) => Some(outcome),
+        };
+        if outcome.is_none() {
+            // Without a word the generation would go on for its grace. It may be over; then there is nothing to stop.
+            let _ = timeout(Duration::from_secs(2), stream.stop()).await;
+        }
+        outcome
+    } else {
+        tokio::select! {
+            biased;
+            _ = ctrl_c() => None,
+            outcome = read(chat, &request, started, screen, &mut answer) => Some(outcome),
+        }
     };
     answer.total = started.elapsed();
     if screen.end_of_answer().is_err() {
@@ -112,6 +127,38 @@ async fn read(
         }
         screen.flush()?;
     }
+}
+
+fn resumable(client: &flumen_client::Client, request: &Request) -> EventStream {
+    let mut call = client.post(&request.path, request.body.clone());
+    for (name, value) in &request.headers {
+        if let Ok(value) = value.to_str() {
+            call = call.header(name.as_str(), value);
+        }
+    }
+    call.stream()
+}
+
+/// Reads an answer over as many connections as it takes.
+async fn read_on(
+    stream: &mut EventStream,
+    started: Instant,
+    screen: &mut Screen,
+    answer: &mut Answer,
+) -> Result<(), Stop> {
+    while let Some(received) = stream.next().await {
+        let event = received.map_err(Failure::from)?.event;
+        screen.raw(event.wire())?;
+        let payload = event.payload();
+        if *payload == *b"[DONE]" {
+            return Ok(());
+        }
+        screen.json(&payload)?;
+        say(&parse(&payload)?, started, screen, answer)?;
+        screen.flush()?;
+    }
+    Err(Failure::new("truncated", "the answer ended without its end mark [DONE]; it may be incomplete")
+        .into())
 }
 
 async fn next(body: &mut Body, patience: Duration) -> Result<Option<bytes::Bytes>, Failure> {

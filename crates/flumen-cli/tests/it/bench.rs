@@ -96,3 +96,18 @@ async fn clients_that_leave_are_matched_with_the_simulators_aborts() {
     assert_eq!(report["errors"], json!({}));
     assert!(report["cancel"]["count"].as_u64().unwrap() > 5);
 }
+
+#[tokio::test]
+async fn streams_that_are_cut_all_the_time_are_whole() {
+    let gateway = Gateway::start("").await;
+    let model = "sim:ttft=1ms,tps=1000,tokens=40";
+    for chaos in ["cut-every=7", "cut-all=30ms"] {
+        let report =
+            report(&url(gateway.address), model, &["--streams", "8", "--resume", "--chaos", chaos]).await;
+        assert_eq!(report["errors"], json!({}), "{chaos}");
+        assert!(report["resume"]["count"].as_u64().unwrap() > 10, "{chaos}: {report}");
+        assert!(report["streams_per_second"].as_f64().unwrap() > 0.0);
+    }
+    let output = bench(&url(gateway.address), model, &["--chaos", "cut-every=7"]).await;
+    assert_eq!(output.status.code(), Some(2), "chaos needs streams that resume");
+}

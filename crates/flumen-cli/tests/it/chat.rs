@@ -5,7 +5,7 @@ use std::process::{Output, Stdio};
 use serde_json::{Value, json};
 use tokio::{io::AsyncReadExt, process::Command};
 
-use crate::support::{Client, Gateway, Upstream, command, event, post, soon};
+use crate::support::{Client, Cutter, Gateway, Upstream, command, event, post, soon};
 
 async fn chat(url: &str, more: &[&str]) -> Output {
     soon(command(&[&["chat", url], more].concat()).output()).await.unwrap()
@@ -132,4 +132,35 @@ async fn nobody_who_stops_reading_is_an_error() {
     let output = soon(child.wait_with_output()).await.unwrap();
     assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0));
     assert_eq!(post(gateway.address, "/v1/none", &json!({})).await.status, 404, "the gateway is well");
+}
+
+#[tokio::test]
+async fn a_resumable_answer_survives_a_line_that_breaks_all_the_time() {
+    let gateway = Gateway::start("").await;
+    let line = Cutter::before(gateway.address, 3000).await;
+    let arguments = ["-m", "sim:ttft=1ms,tps=1000,tokens=60,seed=5,lang=mix", "-p", "hi"];
+    let whole = chat(&url(gateway.address), &arguments).await;
+    let output = chat(&url(line.address), &[&arguments[..], &["--resume"]].concat()).await;
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), String::from_utf8(whole.stdout).unwrap());
+    assert!(line.cuts() >= 3, "{} cuts", line.cuts());
+    let without = chat(&url(line.address), &arguments).await;
+    assert_eq!(without.status.code(), Some(1));
+}
+
+#[tokio::test]
+async fn an_interrupt_stops_a_resumable_generation() {
+    let gateway = Gateway::start("").await;
+    let address = url(gateway.address);
+    let arguments = ["chat", &address, "-m", "sim:ttft=1ms,tps=200,tokens=endless", "-p", "hi", "--resume"];
+    let mut child = command(&arguments).spawn().unwrap();
+    let mut first = [0; 1];
+    soon(child.stdout.as_mut().unwrap().read_exact(&mut first)).await.unwrap();
+    Command::new("kill").args(["-INT", &child.id().unwrap().to_string()]).status().await.unwrap();
+    assert_eq!(soon(child.wait()).await.unwrap().code(), Some(130));
+    let list = Client::get(gateway.address, "/v1/streams").await.json();
+    assert_eq!(
+        (&list["data"][0]["state"], &list["data"][0]["cause"]),
+        (&json!("cancelled"), &json!("stopped"))
+    );
 }

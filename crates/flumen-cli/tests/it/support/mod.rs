@@ -1,12 +1,14 @@
 //! The two sides of the gateway that tests play, and the gateway itself.
 
 mod client;
+mod cutter;
 mod gateway;
 mod upstream;
 
 use std::{future::Future, time::Duration};
 
 pub(crate) use client::{Answer, Client, chat, post};
+pub(crate) use cutter::Cutter;
 pub(crate) use gateway::{Gateway, command, config};
 pub(crate) use upstream::{Conn, Upstream, event};
 
