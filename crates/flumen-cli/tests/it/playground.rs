@@ -23,7 +23,18 @@ async fn everything_the_page_names_is_served_by_the_gateway() {
         names.push(name);
     }
     names.sort();
-    assert_eq!(names, ["app.js", "chat.js", "gaps.js", "icon.svg", "markdown.js", "sse.js", "style.css"]);
+    let expected = [
+        "app.js",
+        "chat.js",
+        "flumen.js",
+        "gaps.js",
+        "icon.svg",
+        "markdown.js",
+        "sse.js",
+        "style.css",
+        "transports.js",
+    ];
+    assert_eq!(names, expected);
     assert!(!sources.contains("https://"), "it works offline");
     assert_eq!(ask(&gateway, "GET /playground/none.js HTTP/1.1").await.status, 404);
 }
