@@ -82,7 +82,7 @@ async fn answer(
     };
     let headers = forwarded(request.headers());
     let body = guard::body(request, config.server.max_body_size, config.timeouts.request_body).await?;
-    if let Some(last) = wish.last {
+    if let Some(last) = wish.last(config.resume.enabled)? {
         // The stream was begun before: the body is not run again.
         record.facts().stream_id = Some(last.stream.short());
         let found = attach(core.store(), last, &wish.owner).await?;

@@ -128,6 +128,8 @@ impl Attendance {
     pub(crate) fn closed(&self) {
         let mut seats = lock(&self.seats);
         seats.closed = true;
+        // Nobody waits for readers any more.
+        (seats.unread, seats.unread_bytes) = (VecDeque::new(), 0);
         let writer = seats.writer.take();
         wake_readers(seats);
         wake(writer);
@@ -140,8 +142,7 @@ impl Attendance {
 
     /// Bytes that no reader has taken, while the stream is open.
     pub(crate) fn unread(&self) -> usize {
-        let seats = lock(&self.seats);
-        if seats.closed { 0 } else { seats.unread_bytes }
+        lock(&self.seats).unread_bytes
     }
 
     /// Grows whenever a reader takes something: it stands still while all of them stall.
@@ -158,6 +159,9 @@ impl Attendance {
     /// Sends all readers away who are there now. They count as gone at once, even those that nobody polls.
     pub(crate) fn dismiss(&self) {
         let mut seats = lock(&self.seats);
+        if seats.readers.is_empty() {
+            return;
+        }
         let readers = std::mem::take(&mut seats.readers);
         seats.empty_since = Instant::now();
         drop(seats);

@@ -18,6 +18,7 @@ const WORTH: usize = 4;
 /// let mut segment = Segment::default();
 /// segment.push(b"data: {\"delta\":\"one\",\"n\":1}\n\n");
 /// segment.push(b"data: {\"delta\":\"two\",\"n\":2}\n\n");
+/// segment.seal();
 /// assert!(segment.size() < 50);
 /// assert_eq!(segment.iter().nth(1).unwrap(), &b"data: {\"delta\":\"two\",\"n\":2}\n\n"[..]);
 /// ```
@@ -213,7 +214,9 @@ mod tests {
     fn chunks_with_a_token_a_counter_and_a_time_shrink_to_a_tenth() {
         let frames: Vec<_> = (0..256).map(|n| chunk(["The", " river", " flows", ","][n % 4], n)).collect();
         let mut segment = Segment::default();
-        frames.iter().for_each(|frame| segment.push(frame));
+        for frame in &frames {
+            segment.push(frame);
+        }
         segment.seal();
         let raw: usize = frames.iter().map(Vec::len).sum();
         assert!(segment.size() * 10 < raw, "{} of {raw}", segment.size());
@@ -224,7 +227,9 @@ mod tests {
         #[test]
         fn what_goes_in_comes_out(frames in prop::collection::vec("[ab{\n]{0,40}", 0..20)) {
             let mut segment = Segment::default();
-            frames.iter().for_each(|frame| segment.push(frame.as_bytes()));
+            for frame in &frames {
+                segment.push(frame.as_bytes());
+            }
             let out: Vec<_> = segment.iter().collect();
             prop_assert_eq!(out.len(), segment.len());
             prop_assert_eq!(out, frames.into_iter().map(Bytes::from).collect::<Vec<_>>());

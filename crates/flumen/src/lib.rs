@@ -7,6 +7,8 @@
 //! * [`flow`]: tasks, and what they compose to: series, parallel, graph, repeat; executors with fair named queues.
 //! * [`task`]: tasks that need the network: HTTP, Redis, TCP, DNS.
 //! * [`stream`]: events, the SSE codec, the bounded log, pacing, heartbeat, deadlines.
+//! * [`store`]: streams that survive their connections, in memory or on disk. [`client`]: reads a stream over as many connections
+//!   as it takes.
 //! * [`wire`]: the listener, the metered HTTP client, responders ([`Sse`], [`Ndjson`], [`Chunked`]).
 //! * [`mod@serve`]: a router on an address, under sane limits, drained on SIGTERM; handlers that run a flow per request.
 //! * [`push`]: servers of protocols of your own. [`proxy`]: HTTP through to another server, both ways. [`files`]: files over
@@ -22,7 +24,9 @@ pub mod task;
 
 pub use axum::{self, Router, routing::get, routing::post};
 pub use bytes::Bytes;
+pub use flumen_client as client;
 pub use flumen_flow as flow;
+pub use flumen_store as store;
 pub use flumen_stream::{self as stream, Event, Pace, StreamTools, Watermarks, log};
 pub use flumen_wire::{
     self as wire,

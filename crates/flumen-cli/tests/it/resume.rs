@@ -392,6 +392,16 @@ async fn a_request_may_ask_for_the_stream_without_its_answer() {
 }
 
 #[tokio::test]
+async fn ids_and_keys_of_others_mean_nothing_where_nothing_is_resumable() {
+    let upstream = Upstream::events(&["data: 1\n\n", "data: [DONE]\n\n"]).await;
+    let gateway = Gateway::before(upstream.address, "").await;
+    for foreign in [("last-event-id", "7"), ("idempotency-key", "a b")] {
+        assert_eq!(post(&gateway, &[foreign]).await.status, 200);
+        assert_eq!(post(&gateway, &[foreign, RESUME]).await.status, 400);
+    }
+}
+
+#[tokio::test]
 async fn a_model_or_the_request_may_decide_otherwise_than_the_configuration() {
     let upstream = Upstream::events(&["data: 1\n\n", "data: [DONE]\n\n"]).await;
     let config = "[resume]\nenabled = true\n[models.plain]\nupstream = \"actor\"\nresume = false\n";

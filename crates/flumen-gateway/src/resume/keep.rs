@@ -58,6 +58,7 @@ pub(crate) struct Origin<'a> {
 /// 422 for an idempotency key that another request has used.
 pub(crate) async fn keep(core: &Arc<Core>, origin: Origin<'_>, dispatch: Dispatch) -> Result<Kept, Failure> {
     let Origin { wish, dialect, model, path, body, resume, marks } = origin;
+    let key = wish.key()?;
     let id = StreamId::random().map_err(|_| Failure::internal("there are no random numbers"))?;
     let about = About {
         owner: wish.owner.clone(),
@@ -78,12 +79,13 @@ pub(crate) async fn keep(core: &Arc<Core>, origin: Origin<'_>, dispatch: Dispatc
     let producer = producer.grace(resume.grace).paced(marks);
     // The place is taken before the work is dispatched, so that nothing is missed.
     let reader = Reader::attach(store, id, 0).map_err(|refused| super::attach::refusal(&refused))?;
-    let claim = match &wish.key {
+    let claim = match key {
         Some(key) => core.keys().claim(&wish.owner, key, path, body, id),
         None => Claim::New,
     };
     if claim == Claim::New {
-        return Ok(start(core, wish, producer, reader, dispatch));
+        let key = key.map(|key| (wish.owner.clone(), key.to_owned()));
+        return Ok(start(core, key, producer, reader, dispatch));
     }
     producer.remove().await;
     match claim {
@@ -96,14 +98,19 @@ pub(crate) async fn keep(core: &Arc<Core>, origin: Origin<'_>, dispatch: Dispatc
     }
 }
 
-fn start(core: &Arc<Core>, wish: &Wish, producer: Producer, reader: Reader, dispatch: Dispatch) -> Kept {
+fn start(
+    core: &Arc<Core>,
+    key: Option<(String, String)>,
+    producer: Producer,
+    reader: Reader,
+    dispatch: Dispatch,
+) -> Kept {
     {
         let mut facts = dispatch.record.facts();
         facts.stream_id = Some(producer.id().short());
         facts.outlives = true;
     }
     let (tell, told) = oneshot::channel();
-    let key = wish.key.clone().map(|key| (wish.owner.clone(), key));
     let generation = Generation { core: Arc::clone(core), producer, key, tell };
     core.generations().spawn(Box::pin(generation.run(dispatch)));
     Kept::Begun(Box::new(Begun { reader, told }))

@@ -152,7 +152,7 @@ impl Session {
                 Some((name, opened)) = opening.next() => client.opened(name, opened, &mut streams, &mut out).await,
                 Some((name, next)) = streams.next() => client.pass(name, next, &mut streams, &mut out).await,
                 _ = beat.tick() => {
-                    if heard.elapsed() > heartbeat * 3 {
+                    if heard.elapsed() > heartbeat * 2 {
                         Err(Over::Closed)
                     } else {
                         out.beat().await

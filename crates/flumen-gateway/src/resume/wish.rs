@@ -11,10 +11,10 @@ pub(crate) struct Wish {
     resume: Option<bool>,
     /// The stream is wanted, its answer is not: `Prefer: respond-async`.
     pub detached: bool,
-    /// `Idempotency-Key`.
-    pub key: Option<String>,
-    /// `Last-Event-ID`: the stream was begun before.
-    pub last: Option<EventId>,
+    /// `Idempotency-Key`, as it was written.
+    key: Option<String>,
+    /// `Last-Event-ID`, as it was written.
+    last: Option<String>,
     /// Who asks.
     pub owner: String,
 }
@@ -32,8 +32,8 @@ impl Wish {
             Some("0" | "false") => Some(false),
             Some(_) => return Err(Failure::bad_request("the header `Flumen-Resume` must be 1 or 0")),
         };
-        let key = text("idempotency-key").map(key).transpose()?;
-        let last = text("last-event-id").filter(|id| !id.is_empty()).map(cursor).transpose()?;
+        let key = text("idempotency-key").map(str::to_owned);
+        let last = text("last-event-id").filter(|id| !id.is_empty()).map(str::to_owned);
         let detached = text("prefer").is_some_and(|prefer| {
             prefer.split([',', ';']).any(|item| item.trim().eq_ignore_ascii_case("respond-async"))
         });
@@ -41,24 +41,40 @@ impl Wish {
     }
 
     /// The wish for a stream that is resumable, under a key if there is one.
+    pub(super) fn resuming(self, key: Option<String>) -> Self {
+        Self { resume: Some(true), key, ..self }
+    }
+
+    /// The event to go on after, if the stream was begun before. Where nothing is resumable, ids of others mean nothing.
+    ///
+    /// # Errors
+    /// 400 for an id that is none of ours, where streams are resumable.
+    pub(crate) fn last(&self, configured: bool) -> Result<Option<EventId>, Failure> {
+        match self.last.as_deref().map(cursor) {
+            Some(Err(_)) if !self.resumable(configured) => Ok(None),
+            last => last.transpose(),
+        }
+    }
+
+    /// The key under which the stream is begun once.
     ///
     /// # Errors
     /// 400 for a key that is none.
-    pub(super) fn resuming(self, idempotency_key: Option<&str>) -> Result<Self, Failure> {
-        Ok(Self { resume: Some(true), key: idempotency_key.map(key).transpose()?, ..self })
+    pub(super) fn key(&self) -> Result<Option<&str>, Failure> {
+        let visible =
+            |key: &str| (1..=255).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic());
+        match self.key.as_deref() {
+            Some(key) if !visible(key) => {
+                Err(Failure::bad_request("the idempotency key must have 1 to 255 visible characters"))
+            }
+            key => Ok(key),
+        }
     }
 
     /// Whether the stream is to be resumable, where the configuration says this of its model.
     pub(crate) fn resumable(&self, configured: bool) -> bool {
         self.resume.unwrap_or(configured || self.detached)
     }
-}
-
-fn key(text: &str) -> Result<String, Failure> {
-    if (1..=255).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Ok(text.to_owned());
-    }
-    Err(Failure::bad_request("the idempotency key must have 1 to 255 visible characters"))
 }
 
 /// Reads an event's id.
@@ -109,15 +125,14 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_understood_is_refused() {
-        for (name, value) in [
-            ("flumen-resume", "yes"),
-            ("idempotency-key", ""),
-            ("idempotency-key", "a b"),
-            ("last-event-id", "7"),
-        ] {
-            assert_eq!(wish(&[(name, value)]).unwrap_err().status, 400, "{name}: {value}");
+    fn what_cannot_be_understood_is_refused_where_it_means_something() {
+        assert_eq!(wish(&[("flumen-resume", "yes")]).unwrap_err().status, 400);
+        for key in ["", "a b"] {
+            assert_eq!(wish(&[("idempotency-key", key)]).unwrap().key().unwrap_err().status, 400, "{key:?}");
         }
+        let foreign = wish(&[("last-event-id", "7")]).unwrap();
+        assert_eq!(foreign.last(false), Ok(None));
+        assert_eq!(foreign.last(true).unwrap_err().status, 400);
     }
 
     #[test]

@@ -99,3 +99,14 @@ async fn a_full_stream_waits_until_half_of_it_was_read() {
     take(&mut reader, 24).await;
     assert!(ready(&mut producer));
 }
+
+#[tokio::test(start_paused = true)]
+async fn sending_readers_away_where_there_are_none_does_not_prolong_the_grace() {
+    let store = memory(Limits::default());
+    let mut producer = begin(&store).await.grace(Duration::from_secs(30));
+    let start = Instant::now();
+    advance(Duration::from_secs(20)).await;
+    producer.dismiss();
+    assert_eq!(poll_fn(|cx| producer.poll_unwanted(cx)).await, Unwanted::Abandoned);
+    assert_eq!(start.elapsed().as_secs(), 30);
+}

@@ -161,3 +161,22 @@ async fn typewriter_types() {
     let mut lines = BufReader::new(socket).lines().map_while(Result::ok);
     assert!(lines.any(|line| line == "data: P") && lines.any(|line| line == "data: a"));
 }
+
+#[tokio::test]
+async fn resumable_goes_on_after_any_word() {
+    let address = port();
+    let _program = example("resumable", &[&address]);
+    connect(&address).await;
+    let begun =
+        exchange(&address, "POST / HTTP/1.1\nhost: x\nconnection: close\ncontent-length: 0\n\n").await;
+    let path = begun.lines().last().unwrap().trim().to_owned();
+    let words = |answer: &str| {
+        let data = answer.lines().filter_map(|line| line.strip_prefix("data: ")?.split_once(' '));
+        data.map(|(_, word)| word.to_owned()).collect::<String>()
+    };
+    let ask = |query: &str| format!("GET {path}{query} HTTP/1.1\nhost: x\nconnection: close\n\n");
+    let live = words(&exchange(&address, &ask("")).await);
+    assert!(live.starts_with("Upon those who step") && live.ends_with("flow."), "{live}");
+    let rest = words(&exchange(&address, &ask("?after=3")).await);
+    assert_eq!(rest, live.strip_prefix("Upon those who ").unwrap());
+}

@@ -13,7 +13,7 @@ use super::{
     Opened, Opening, Over,
     message::{Form, Kind, Said},
     out::Out,
-    readings::{Next, Open, Readings},
+    readings::{MOST_STREAMS, Next, Open, Readings},
 };
 use crate::{
     core::Core,
@@ -67,6 +67,10 @@ impl Client {
             }
             Kind::Start => {
                 streams.reserve(name).map_err(Over::Broken)?;
+                if opening.len() >= MOST_STREAMS {
+                    // Those that were left before they were there count as well.
+                    return Err(Over::Broken("too many streams are being opened".to_owned()));
+                }
                 let client = self.clone();
                 opening.push(Box::pin(async move { (name, client.start(said).await) }));
             }
@@ -115,7 +119,7 @@ impl Client {
         let record = self.core.record(facts_of(&request, self.connection.as_deref()));
         record.facts().dialect = Some(endpoint.dialect);
         let begun = async {
-            let mut wish = Wish::of(&HeaderMap::new())?.resuming(idempotency_key.as_deref())?;
+            let mut wish = Wish::of(&HeaderMap::new())?.resuming(idempotency_key);
             wish.owner.clone_from(&self.owner);
             let asked = Asked { endpoint, wish: &wish, headers: forwarded(&self.headers), body };
             begin(&self.core, asked, Arc::clone(&record)).await

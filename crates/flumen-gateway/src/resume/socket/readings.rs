@@ -14,7 +14,7 @@ use super::message::Form;
 use crate::resume::{Numbered, reading::Reading};
 
 /// So many streams may be open on one socket.
-const MOST_STREAMS: usize = 256;
+pub(super) const MOST_STREAMS: usize = 256;
 
 /// One stream.
 pub(super) struct Open {
