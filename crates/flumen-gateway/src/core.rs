@@ -87,9 +87,9 @@ impl Core {
         &self.generations
     }
 
-    /// Counts a reader that came back.
-    pub(crate) fn count_resume(&self) {
-        self.shared.metrics.resumed();
+    /// All metrics.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
     }
 
     /// Counts the connections of all cores.

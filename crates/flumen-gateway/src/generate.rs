@@ -10,7 +10,7 @@ use bytes::Bytes;
 use flumen_store::{EventId, Position, StreamId};
 use flumen_stream::{Watermarks, log_in};
 use flumen_wire::transport::Coding;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, Uri};
 
 use crate::{
     core::{Core, Target},
@@ -75,7 +75,7 @@ async fn answer(
     guard::content_type(request.headers())?;
     let wish = Wish::of(request.headers())?;
     let delivery = Delivery {
-        transport: Transport::of(request.headers(), None)?,
+        transport: Transport::of(request.headers(), named_transport(request.uri()))?,
         heartbeat: config.stream.heartbeat,
         skip: 0,
         coding: Coding::accepted(request.headers(), &config.stream.compression),
@@ -226,6 +226,11 @@ fn rules(target: &Target<'_>, config: &crate::config::Config, withhold_usage: bo
 fn marks(stream: &crate::config::Stream) -> Watermarks {
     let share = |share: f64| (stream.buffer as f64 * share) as usize;
     Watermarks::at(share(stream.high), share(stream.low))
+}
+
+/// What a request's query says of the transport.
+fn named_transport(uri: &Uri) -> Option<&str> {
+    uri.query()?.split('&').find_map(|pair| pair.strip_prefix("transport="))
 }
 
 /// The headers of a request that go along.

@@ -80,7 +80,9 @@ pub(crate) async fn streamed(
         First::Begun(events) => events,
     };
     let counted = events.inspect(move |item| match item {
-        Ok(burst) => drop(frames_out.inc_by(u64::from(burst.events))),
+        Ok(burst) => {
+            frames_out.inc_by(u64::from(burst.events));
+        }
         Err(end) => record.ended(end.cause, Some(end.code)),
     });
     let mut response = if delivery.transport == Transport::Sse {

@@ -1,4 +1,4 @@
-use std::{fmt, str::FromStr};
+use std::{fmt, hash::Hasher, str::FromStr};
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 
@@ -39,9 +39,38 @@ impl StreamId {
 #[error("the system gave no random numbers")]
 pub struct NoRandomness;
 
+/// Written with every event of a stream, so faster than the standard library writes hexadecimal numbers.
 impl fmt::Display for StreamId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut text = [0; 32];
+        for (pair, byte) in text.chunks_exact_mut(2).zip(self.0.to_be_bytes()) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 15)];
+        }
+        f.write_str(str::from_utf8(&text).unwrap_or_default())
+    }
+}
+
+/// Names are random: they are their own hash. Only names that were given out are ever inserted.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u128(&mut self, number: u128) {
+        #[expect(clippy::cast_possible_truncation, reason = "half of the random bits are enough")]
+        let half = number as u64;
+        self.0 = half;
     }
 }
 
@@ -120,6 +149,7 @@ mod tests {
     #[test]
     fn ids_are_read_as_they_are_written_and_nothing_else_is() {
         let stream = StreamId::random().unwrap();
+        assert_eq!(stream.to_string(), format!("{:032x}", stream.as_u128()));
         let id = EventId { stream, at: Position { epoch: 3, seq: u64::MAX } };
         assert_eq!(id.to_string().parse(), Ok(id));
         for wrong in [

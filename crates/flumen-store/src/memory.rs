@@ -1,5 +1,6 @@
 use std::{
     collections::{HashMap, VecDeque},
+    hash::BuildHasherDefault,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -12,6 +13,7 @@ use tokio::time::Instant;
 use crate::{
     About, Attendance, Batch, Ending, Holding, Limits, Page, Refused, Reply, Room, Status, Store, StreamId,
     Tenure,
+    id::IdHasher,
     kept::Kept,
     now,
     sync::{Mutex, RwLock, lock},
@@ -25,11 +27,13 @@ use crate::{
 #[derive(Debug)]
 pub struct MemoryStore {
     limits: Limits,
-    streams: RwLock<HashMap<StreamId, Arc<Entry>>>,
+    streams: RwLock<Streams>,
     /// In the order in which they ended.
     finished: Mutex<VecDeque<(Instant, StreamId)>>,
     used: AtomicUsize,
 }
+
+type Streams = HashMap<StreamId, Arc<Entry>, BuildHasherDefault<IdHasher>>;
 
 #[derive(Debug)]
 struct Entry {
@@ -45,7 +49,7 @@ impl MemoryStore {
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
-            streams: RwLock::new(HashMap::new()),
+            streams: RwLock::new(Streams::default()),
             finished: Mutex::new(VecDeque::new()),
             used: AtomicUsize::new(0),
         }

@@ -105,7 +105,7 @@ impl Iterator for Frames<'_> {
 
 /// `length prefix (same literal-length literal)*`, the runs from the end of the frame towards its prefix.
 fn encode(last: &[u8], frame: &[u8], out: &mut Vec<u8>) {
-    let prefix = last.iter().zip(frame).take_while(|(a, b)| a == b).count();
+    let prefix = common_prefix(last, frame);
     put(out, frame.len());
     put(out, prefix);
     let (old, new) = (&last[prefix..], &frame[prefix..]);
@@ -124,8 +124,32 @@ fn encode(last: &[u8], frame: &[u8], out: &mut Vec<u8>) {
     }
 }
 
+/// Eight bytes at a time: events are long and differ little.
+fn common_prefix(old: &[u8], new: &[u8]) -> usize {
+    let (old_words, _) = old.as_chunks::<8>();
+    let (new_words, _) = new.as_chunks::<8>();
+    for (at, (a, b)) in old_words.iter().zip(new_words).enumerate() {
+        let differs = u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b);
+        if differs != 0 {
+            return at * 8 + differs.trailing_zeros() as usize / 8;
+        }
+    }
+    let done = old_words.len().min(new_words.len()) * 8;
+    done + old[done..].iter().zip(&new[done..]).take_while(|(a, b)| a == b).count()
+}
+
 fn common_suffix(old: &[u8], new: &[u8]) -> usize {
-    old.iter().rev().zip(new.iter().rev()).take_while(|(a, b)| a == b).count()
+    let (_, old_words) = old.as_rchunks::<8>();
+    let (_, new_words) = new.as_rchunks::<8>();
+    for (at, (a, b)) in old_words.iter().rev().zip(new_words.iter().rev()).enumerate() {
+        let differs = u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b);
+        if differs != 0 {
+            return at * 8 + differs.leading_zeros() as usize / 8;
+        }
+    }
+    let done = old_words.len().min(new_words.len()) * 8;
+    let (old, new) = (&old[..old.len() - done], &new[..new.len() - done]);
+    done + old.iter().rev().zip(new.iter().rev()).take_while(|(a, b)| a == b).count()
 }
 
 /// How many bytes at the end of `new` are best stored as they are: up to the next shared run that is worth its name.
@@ -224,6 +248,14 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_shared_is_counted_as_byte_by_byte(one in "[ab]{0,40}", other in "[ab]{0,40}") {
+            let (one, other) = (one.as_bytes(), other.as_bytes());
+            let prefix = one.iter().zip(other).take_while(|(a, b)| a == b).count();
+            let suffix = one.iter().rev().zip(other.iter().rev()).take_while(|(a, b)| a == b).count();
+            prop_assert_eq!((common_prefix(one, other), common_suffix(one, other)), (prefix, suffix));
+        }
+
         #[test]
         fn what_goes_in_comes_out(frames in prop::collection::vec("[ab{\n]{0,40}", 0..20)) {
             let mut segment = Segment::default();

@@ -114,6 +114,8 @@ async fn the_first_request_chooses_its_transport_too_resumable_or_not() {
         let all = lines(&ndjson);
         assert_eq!((all.len(), all[0].get("id").is_some()), (6, resume == "1"));
         assert_eq!(ndjson.header("flumen-stream-id").is_some(), resume == "1");
+        let named = ask(&gateway, "POST", "/v1/chat/completions?transport=text", &headers("*/*")).await;
+        assert_eq!(named.text(), TEXT);
     }
 }
 

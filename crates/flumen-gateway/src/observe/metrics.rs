@@ -48,6 +48,7 @@ pub(crate) struct Metrics {
     errors: Family<ErrorLabels, Counter>,
     disconnects: Counter,
     resumes: Counter,
+    resumed_frames: Counter,
     kept: Gauge,
     kept_bytes: Gauge,
     buffered: Arc<AtomicUsize>,
@@ -150,6 +151,7 @@ impl Metrics {
             errors: Family::default(),
             disconnects: Counter::default(),
             resumes: Counter::default(),
+            resumed_frames: Counter::default(),
             kept: Gauge::default(),
             kept_bytes: Gauge::default(),
             buffered: Arc::default(),
@@ -213,6 +215,11 @@ impl Metrics {
         registry.register("errors", "Requests that did not end well, timeouts included", self.errors.clone());
         registry.register("client_disconnects", "Clients that left before the end", self.disconnects.clone());
         registry.register("resumes", "Readers that came back to a stream", self.resumes.clone());
+        registry.register(
+            "resumed_frames",
+            "Frames to readers that came back, and to those of sockets and polls",
+            self.resumed_frames.clone(),
+        );
         registry.register("kept_streams", "Resumable streams, finished ones included", self.kept.clone());
         registry.register_with_unit(
             "kept",
@@ -253,9 +260,15 @@ impl Metrics {
         }
     }
 
-    /// Counts a reader that came back.
-    pub(crate) fn resumed(&self) {
+    /// Counts a reader that came back, and returns the counter of the frames that it gets.
+    pub(crate) fn resumed(&self) -> Counter {
         self.resumes.inc();
+        self.resumed_frames.clone()
+    }
+
+    /// Counts frames to a reader that did not ask by a request of its own.
+    pub(crate) fn resumed_frames(&self, frames: u64) {
+        self.resumed_frames.inc_by(frames);
     }
 
     /// Counts a request that has ended.

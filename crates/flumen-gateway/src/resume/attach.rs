@@ -20,8 +20,8 @@ pub(super) enum Place {
 pub(crate) enum Found {
     /// Something to read, now or later.
     Reader(Box<Reader>),
-    /// The end: the reader has seen everything.
-    End,
+    /// The end of this stream: the reader has seen everything.
+    End(StreamId),
 }
 
 /// A stream's status, for its owner only.
@@ -67,7 +67,7 @@ pub(super) async fn find(
         return Err(too_old(status.first));
     }
     if status.ending.is_some() && after == status.last {
-        return Ok(Found::End);
+        return Ok(Found::End(id));
     }
     let reader = Reader::attach(store, id, after).map_err(|refused| refusal(&refused))?;
     Ok(Found::Reader(Box::new(reader)))

@@ -6,7 +6,9 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use flumen_store::{About, Producer, Reader, Refused, StreamId, Unwanted};
 use flumen_stream::{Cause, End, Watermarks};
+use futures_util::StreamExt;
 use http::{HeaderMap, StatusCode};
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::oneshot;
 
 use super::{
@@ -38,6 +40,7 @@ pub(crate) enum Kept {
 /// A generation that runs, and its first reader.
 pub(crate) struct Begun {
     pub(crate) reader: Reader,
+    frames_out: Counter,
     told: oneshot::Receiver<Result<HeaderMap, Response>>,
 }
 
@@ -111,9 +114,10 @@ fn start(
         facts.outlives = true;
     }
     let (tell, told) = oneshot::channel();
+    let frames_out = dispatch.metrics.frames_out.clone();
     let generation = Generation { core: Arc::clone(core), producer, key, tell };
     core.generations().spawn(Box::pin(generation.run(dispatch)));
-    Kept::Begun(Box::new(Begun { reader, told }))
+    Kept::Begun(Box::new(Begun { reader, frames_out, told }))
 }
 
 struct Generation {
@@ -191,6 +195,7 @@ impl Begun {
 
     /// The response to the request that began the stream.
     pub(crate) async fn respond(self, core: &Core, delivery: Delivery) -> Response {
+        let frames_out = self.frames_out.clone();
         let (reader, headers) = match self.answer().await {
             Ok(answer) => answer,
             Err(response) => return response,
@@ -205,7 +210,9 @@ impl Begun {
         match respond::first(reading, delivery.heartbeat, judge).await {
             Ok(First::Refused(payload)) => respond::bad_gateway(payload),
             Ok(First::Begun(events)) => {
-                let mut response = delivery.respond(events);
+                let mut response = delivery.respond(events.inspect(move |_| {
+                    frames_out.inc();
+                }));
                 respond::pass(&headers, response.headers_mut());
                 name(&mut response, id);
                 response

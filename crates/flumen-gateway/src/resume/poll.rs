@@ -51,13 +51,21 @@ pub(crate) async fn poll(
         None => (Place::After(asked.after.unwrap_or(0)), asked.after.unwrap_or(0)),
     };
     let found = find(core.store(), id, place, &owner).await?;
-    let Found::Reader(mut reader) = found else { return Ok(nothing_more()) };
-    core.count_resume();
+    core.metrics().resumed();
+    let mut reader = match found {
+        Found::Reader(reader) => reader,
+        Found::End(id) => {
+            let mut response = nothing_more();
+            name(&mut response, id);
+            return Ok(response);
+        }
+    };
     let mut answer = Answer::new(id, after);
     tokio::select! {
         taken = timeout(wait, answer.fill(&mut reader)) => if let Ok(taken) = taken { taken? },
         () = core.shutdown().draining() => {}
     }
+    core.metrics().resumed_frames(answer.last - after);
     let state = status(core.store(), id, &owner).await?.state();
     Ok(answer.respond(state.as_str()))
 }

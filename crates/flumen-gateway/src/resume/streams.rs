@@ -9,6 +9,7 @@ use axum::{
 };
 use flumen_store::{Reader, Status, StreamId};
 use flumen_wire::transport::Coding;
+use futures_util::StreamExt;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -77,11 +78,20 @@ pub(super) fn delivery(core: &Core, headers: &HeaderMap, transport: Transport, s
 
 /// The response of a reader that came back.
 pub(crate) fn reply(core: &Core, found: Found, delivery: Delivery) -> Response {
-    let Found::Reader(reader) = found else { return nothing_more() };
-    core.count_resume();
-    let id = reader.id();
-    let reading = Reading::new(*reader, core.shutdown(), core.store().is_durable());
-    let mut response = delivery.respond(reading);
+    let frames = core.metrics().resumed();
+    let (id, mut response) = match found {
+        Found::End(id) => (id, nothing_more()),
+        Found::Reader(reader) => {
+            let id = reader.id();
+            let reading = Reading::new(*reader, core.shutdown(), core.store().is_durable());
+            (
+                id,
+                delivery.respond(reading.inspect(move |_| {
+                    frames.inc();
+                })),
+            )
+        }
+    };
     name(&mut response, id);
     response
 }

@@ -87,7 +87,7 @@ impl Client {
     }
 
     async fn resume(&self, stream: StreamId, place: Place, said: &Said) -> Result<Opened, Failure> {
-        self.core.count_resume();
+        self.core.metrics().resumed();
         let found = find(self.core.store(), stream, place, &self.owner).await?;
         Ok(Opened { stream, reading: self.reading(found), credit: said.credit, form: said.frames })
     }
@@ -97,7 +97,7 @@ impl Client {
             Found::Reader(reader) => {
                 Some(Reading::new(*reader, self.core.shutdown(), self.core.store().is_durable()))
             }
-            Found::End => None,
+            Found::End(_) => None,
         }
     }
 
@@ -221,6 +221,7 @@ impl Client {
             }
         };
         let (Some(id), Some(event)) = (numbered.id, event_of(&numbered.wire)) else { return Ok(()) };
+        self.core.metrics().resumed_frames(1);
         match form {
             Form::Json => out.event(name, &event, id).await,
             Form::Verbatim => {
