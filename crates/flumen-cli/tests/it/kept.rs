@@ -188,3 +188,40 @@ async fn a_stop_reaches_the_model_at_once() {
     took.sort();
     println!("from the stop to the model: median {:?}, longest {:?}", took[25], took[49]);
 }
+
+#[tokio::test]
+async fn the_model_waits_for_a_reader_unless_it_is_told_not_to() {
+    for (backpressure, ends) in [("coupled", false), ("detached", true)] {
+        let (done, mut finished) = tokio::sync::mpsc::channel(1);
+        let upstream = Upstream::start(move |mut conn| {
+            let done = done.clone();
+            async move {
+                conn.stream_head().await;
+                // More than all buffers on the way hold, and little in compact form.
+                for _ in 0..20_000 {
+                    conn.chunk(event(&"x".repeat(400)).as_bytes()).await;
+                }
+                conn.chunk(b"data: [DONE]\n\n").await;
+                conn.finish().await;
+                done.send(()).await.unwrap();
+            }
+        })
+        .await;
+        let config = format!("[resume]\nenabled = true\nbackpressure = \"{backpressure}\"\n");
+        let gateway = Gateway::before(upstream.address, &config).await;
+        let (mut client, head) = Client::open(gateway.address, &chat("m")).await;
+        let path = format!("/v1/streams/{}", stream_of(&head));
+        if ends {
+            soon(finished.recv()).await.unwrap();
+        } else {
+            let buffered = async || gauge(&gateway, "flumen_buffered_bytes").await;
+            while buffered().await < 40_000 {}
+            assert!(finished.try_recv().is_err());
+            let state = Client::get(gateway.address, &format!("{path}?transport=json")).await.json();
+            assert_eq!(state["state"], "open");
+        }
+        // Whoever reads gets all of it.
+        let rest = client.until("[DONE]").await;
+        assert_eq!(rest.matches("\"content\"").count(), 20_000, "{backpressure}");
+    }
+}

@@ -6,6 +6,7 @@ mod backpressure;
 mod bad_input;
 mod bench;
 mod chat;
+mod client;
 mod configuration;
 mod cors;
 mod crash;
