@@ -27,7 +27,7 @@ await shoot("desktop", desktop, "sim:lang=md,seed=21", "What should I know about
 await shoot("phone", { viewport: { width: 390, height: 780 }, colorScheme: "dark", hasTouch: true }, "sim:seed=4",
   "讲讲这条河流", 70);
 await shoot("error", desktop, "sim:fault=cut@60", "Tell me about the river.", 20);
-await shoot("cut", desktop, "sim:lang=md,seed=21", "What should I know about rivers?", 60, async (page) => {
+await shoot("resumed", desktop, "sim:lang=md,seed=21", "What should I know about rivers?", 60, async (page) => {
   for (const events of [90, 120]) {
     await page.click("#cut:enabled");
     await page.waitForFunction((events) => Number(document.getElementById("events").textContent) > events, events);
@@ -35,5 +35,8 @@ await shoot("cut", desktop, "sim:lang=md,seed=21", "What should I know about riv
   await page.context().setOffline(true);
   await page.evaluate(() => document.getElementById("cut").click());
   await page.waitForSelector("#status[data-state=reconnecting]");
+  await page.screenshot({ path: `${docs}playground-cut.png` });
+  await page.context().setOffline(false);
+  await page.waitForSelector("#status[data-state=complete]");
 });
 await browser.close();

@@ -23,6 +23,16 @@ async fn post(gateway: &Gateway, headers: &[(&str, &str)]) -> Answer {
     ask(gateway, "POST", CHAT, headers, &chat("m").to_string()).await
 }
 
+/// A resumable stream that has said one word.
+async fn begin(gateway: &Gateway, say: &mpsc::Sender<&'static str>) -> (Client, String) {
+    let mut client = Client::connect(gateway.address).await;
+    client.request("POST", CHAT, &[RESUME], &chat("m").to_string()).await;
+    say.send("one").await.unwrap();
+    let head = client.head().await;
+    let stream = head.lines().find_map(|line| line.strip_prefix("flumen-stream-id: "));
+    (client, stream.unwrap().to_owned())
+}
+
 /// An upstream that says words when it is told to, and tells when the gateway leaves.
 struct Speaker {
     upstream: Upstream,
@@ -174,15 +184,7 @@ async fn places_that_are_not_there_have_answers_of_their_own() {
 async fn a_reader_that_was_cut_gets_the_rest_live() {
     let Speaker { upstream, say, .. } = speaker().await;
     let mut gateway = Gateway::before(upstream.address, "").await;
-    let mut client = Client::connect(gateway.address).await;
-    client.request("POST", CHAT, &[RESUME], &chat("m").to_string()).await;
-    say.send("one").await.unwrap();
-    let stream = client
-        .head()
-        .await
-        .lines()
-        .find_map(|line| line.strip_prefix("flumen-stream-id: ").map(str::to_owned))
-        .unwrap();
+    let (mut client, stream) = begin(&gateway, &say).await;
     client.until(".1-1\n\n").await;
     drop(client);
     say.send("two").await.unwrap();
@@ -214,15 +216,7 @@ async fn without_a_reader_it_goes_on_for_its_grace_and_is_cancelled_then() {
     let Speaker { upstream, say, mut left } = speaker().await;
     let mut gateway =
         Gateway::before(upstream.address, "[resume]\nenabled = true\ngrace = \"300ms\"\n").await;
-    let mut client = Client::connect(gateway.address).await;
-    client.request("POST", CHAT, &[], &chat("m").to_string()).await;
-    say.send("one").await.unwrap();
-    let stream = client
-        .head()
-        .await
-        .lines()
-        .find_map(|line| line.strip_prefix("flumen-stream-id: ").map(str::to_owned))
-        .unwrap();
+    let (client, stream) = begin(&gateway, &say).await;
     drop(client);
     soon(left.recv()).await.unwrap();
     assert_eq!(gateway.access().await["cause"], "client_gone");
@@ -259,15 +253,7 @@ async fn before_its_first_token_too_a_generation_outlives_its_connection() {
 async fn stopping_ends_the_generation_for_every_reader() {
     let Speaker { upstream, say, mut left } = speaker().await;
     let mut gateway = Gateway::before(upstream.address, "").await;
-    let mut client = Client::connect(gateway.address).await;
-    client.request("POST", CHAT, &[RESUME], &chat("m").to_string()).await;
-    say.send("one").await.unwrap();
-    let stream = client
-        .head()
-        .await
-        .lines()
-        .find_map(|line| line.strip_prefix("flumen-stream-id: ").map(str::to_owned))
-        .unwrap();
+    let (mut client, stream) = begin(&gateway, &say).await;
     let path = format!("/v1/streams/{stream}");
     let mut second = Client::connect(gateway.address).await;
     second.request("GET", &path, &[], "").await;
