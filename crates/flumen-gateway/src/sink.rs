@@ -174,7 +174,7 @@ impl Kept {
         if let Err(end) = ended {
             tracing::error!(stream = ?id, "the end of a stream cannot be kept: {end}");
             // Readers must not wait for what will never come.
-            attendance.give_up();
+            attendance.dismiss();
         }
     }
 }

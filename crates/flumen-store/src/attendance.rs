@@ -99,11 +99,6 @@ impl Attendance {
         lock(&self.seats).stop
     }
 
-    /// Ends all readers without the stream's end: its writer cannot go on.
-    pub fn give_up(&self) {
-        self.dismiss();
-    }
-
     /// Lets the writer wait for readers at these marks.
     pub(crate) fn pace(&self, marks: Option<Watermarks>) {
         lock(&self.seats).marks = marks;
@@ -156,8 +151,9 @@ impl Attendance {
         seats.readers.is_empty().then_some(seats.empty_since)
     }
 
-    /// Sends all readers away who are there now. They count as gone at once, even those that nobody polls.
-    pub(crate) fn dismiss(&self) {
+    /// Sends all readers away who are there now: they do not read, or their writer cannot go on. They count as gone at once, even
+    /// those that nobody polls.
+    pub fn dismiss(&self) {
         let mut seats = lock(&self.seats);
         if seats.readers.is_empty() {
             return;

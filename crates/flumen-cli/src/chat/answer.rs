@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use flumen_bench::{Failure, open};
 use flumen_client::EventStream;
-use flumen_stream::codec::sse::Decoder;
+use flumen_stream::{Event, codec::sse::Decoder};
 use flumen_wire::client::{Body, Request};
 use http::Method;
 use serde::Deserialize;
@@ -107,23 +107,14 @@ async fn read(
     let mut body = open(&chat.client, request, chat.patience).await?;
     let mut decoder = Decoder::new(MAX_EVENT);
     loop {
-        let Some(piece) = next(&mut body, chat.patience).await? else {
-            let message = "the answer ended without its end mark [DONE]; it may be incomplete";
-            return Err(Failure::new("truncated", message).into());
-        };
+        let Some(piece) = next(&mut body, chat.patience).await? else { return Err(truncated()) };
         screen.raw(&piece)?;
         decoder.push(piece);
         while let Some(event) = decoder.next() {
             let event = event.map_err(|error| Failure::new("event too long", error.to_string()))?;
-            if !event.has_data() {
-                continue;
-            }
-            let payload = event.payload();
-            if *payload == *b"[DONE]" {
+            if event.has_data() && take(&event, started, screen, answer)? {
                 return Ok(());
             }
-            screen.json(&payload)?;
-            say(&parse(&payload)?, started, screen, answer)?;
         }
         screen.flush()?;
     }
@@ -149,16 +140,28 @@ async fn read_on(
     while let Some(received) = stream.next().await {
         let event = received.map_err(Failure::from)?.event;
         screen.raw(event.wire())?;
-        let payload = event.payload();
-        if *payload == *b"[DONE]" {
+        if take(&event, started, screen, answer)? {
             return Ok(());
         }
-        screen.json(&payload)?;
-        say(&parse(&payload)?, started, screen, answer)?;
         screen.flush()?;
     }
-    Err(Failure::new("truncated", "the answer ended without its end mark [DONE]; it may be incomplete")
-        .into())
+    Err(truncated())
+}
+
+/// Shows what an event says; whether it was the end mark.
+fn take(event: &Event, started: Instant, screen: &mut Screen, answer: &mut Answer) -> Result<bool, Stop> {
+    let payload = event.payload();
+    if *payload == *b"[DONE]" {
+        return Ok(true);
+    }
+    screen.json(&payload)?;
+    say(&parse(&payload)?, started, screen, answer)?;
+    Ok(false)
+}
+
+fn truncated() -> Stop {
+    let message = "the answer ended without its end mark [DONE]; it may be incomplete";
+    Failure::new("truncated", message).into()
 }
 
 async fn next(body: &mut Body, patience: Duration) -> Result<Option<bytes::Bytes>, Failure> {

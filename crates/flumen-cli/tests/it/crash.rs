@@ -1,9 +1,14 @@
 //! Killed at any moment, the gateway finds on disk what it had promised: whatever a reader saw is there again.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
 use serde_json::json;
-use tokio::{io::AsyncReadExt, sync::Mutex, task::JoinSet};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::{Mutex, watch},
+    task::JoinSet,
+};
 
 use crate::support::{Client, Gateway, soon};
 
@@ -38,11 +43,19 @@ fn events(received: &[u8]) -> Vec<String> {
     text[..whole].split_inclusive("\n\n").map(str::to_owned).collect()
 }
 
-/// Reads an answer for as long as the gateway lives.
-async fn read(gateway: std::net::SocketAddr, model: String, seen: Arc<Mutex<Vec<Seen>>>) {
-    let mut client = Client::connect(gateway).await;
+/// Reads an answer for as long as the gateway lives, and tells how many bytes came.
+async fn read(gateway: SocketAddr, model: String, seen: Arc<Mutex<Vec<Seen>>>, heard: watch::Sender<usize>) {
     let body = json!({"model": model, "stream": true, "messages": [{"role": "user", "content": "x"}]});
-    client.post("/v1/chat/completions", &body.to_string()).await;
+    let request = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.to_string().len()
+    );
+    // The kill may come before the question.
+    let Ok(mut socket) = TcpStream::connect(gateway).await else { return };
+    if socket.write_all(request.as_bytes()).await.is_err() {
+        return;
+    }
+    let mut client = Client::with(socket);
     let Some(head) = client.head_if_any().await else { return };
     let stream = head.lines().find_map(|line| line.strip_prefix("flumen-stream-id: ")).unwrap().to_owned();
     let received = Arc::new(Mutex::new(client.rest()));
@@ -50,6 +63,7 @@ async fn read(gateway: std::net::SocketAddr, model: String, seen: Arc<Mutex<Vec<
     let mut piece = [0; 4096];
     while let Ok(count @ 1..) = client.socket.read(&mut piece).await {
         received.lock().await.extend_from_slice(&piece[..count]);
+        heard.send_modify(|bytes| *bytes += count);
     }
 }
 
@@ -58,15 +72,19 @@ async fn kill_and_look(seed: u64) -> usize {
     let folder = tempfile::tempdir().unwrap();
     let mut gateway = Gateway::start(&config(folder.path())).await;
     let seen = Arc::new(Mutex::new(Vec::new()));
+    let (heard, mut hearing) = watch::channel(0);
     let mut readers = JoinSet::new();
     // A hundred now and then.
-    for n in 0..if seed.is_multiple_of(20) { 100 } else { 10 } {
+    let count = if seed.is_multiple_of(20) { 100 } else { 10 };
+    for n in 0..count {
         // Some end before the kill, most do not.
-        let model = format!("sim:ttft=0,tps={},tokens={},seed={n}", random.u32(50..5000), random.u32(5..400));
-        readers.spawn(read(gateway.address, model, Arc::clone(&seen)));
+        let model =
+            format!("sim:ttft=0,tps={},tokens={},seed={n}", random.u32(50..5000), random.u32(40..400));
+        readers.spawn(read(gateway.address, model, Arc::clone(&seen), heard.clone()));
     }
-    // A moment of the machine's choosing, and of ours.
-    tokio::time::sleep(Duration::from_millis(random.u64(1..150))).await;
+    // At any moment up to when each has read some 8 KB, less than all of its answer.
+    let moment = random.usize(1..count * 8_000);
+    soon(hearing.wait_for(|bytes| *bytes >= moment)).await.unwrap();
     gateway.signal("KILL").await;
     gateway.stopped().await;
     while let Some(reader) = soon(readers.join_next()).await {

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use serde_json::{Value, json};
-use tokio::{io::AsyncReadExt, task::JoinSet};
+use tokio::{io::AsyncReadExt, sync::Notify, task::JoinSet};
 
 use crate::support::{Client, Gateway, Upstream, chat, event, soon};
 
@@ -56,6 +56,40 @@ async fn connect(address: std::net::SocketAddr) -> Client {
     Client::with(soon(socket.connect(address)).await.unwrap())
 }
 
+/// How far readers have come, and whether they have come as far as they shall.
+struct Progress {
+    read: Vec<AtomicUsize>,
+    goals: Vec<AtomicUsize>,
+    left: AtomicUsize,
+    reached: Notify,
+}
+
+impl Progress {
+    fn of(readers: usize) -> Self {
+        let zeros = || (0..readers).map(|_| AtomicUsize::new(0)).collect();
+        let goals = (0..readers).map(|_| AtomicUsize::new(usize::MAX)).collect();
+        Self { read: zeros(), goals, left: AtomicUsize::new(0), reached: Notify::new() }
+    }
+
+    fn add(&self, reader: usize, bytes: usize) {
+        let now = self.read[reader].fetch_add(bytes, SeqCst) + bytes;
+        let arrived = now >= self.goals[reader].load(SeqCst)
+            && self.goals[reader].swap(usize::MAX, SeqCst) != usize::MAX;
+        if arrived && self.left.fetch_sub(1, SeqCst) == 1 {
+            self.reached.notify_one();
+        }
+    }
+
+    /// Waits until every reader from this one on has read so much more.
+    async fn everybody(&self, from: usize, more: usize) {
+        self.left.store(self.read.len() - from, SeqCst);
+        for (read, goal) in self.read.iter().zip(&self.goals).skip(from) {
+            goal.store(read.load(SeqCst) + more, SeqCst);
+        }
+        self.reached.notified().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn readers_that_stop_cost_little_and_disturb_nobody() {
     const STALLED: usize = 200;
@@ -65,11 +99,11 @@ async fn readers_that_stop_cost_little_and_disturb_nobody() {
         let interval = if number < STALLED { 25 } else { 500 };
         format!("sim:interval={interval}ms,jitter=0,ttft=10ms,tokens=endless,chunk=4,lang=en")
     };
-    let read: Arc<Vec<AtomicUsize>> = Arc::new((0..STREAMS).map(|_| AtomicUsize::new(0)).collect());
+    let progress = Arc::new(Progress::of(STREAMS));
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let mut reading = JoinSet::new();
     for number in 0..STREAMS {
-        let (read, mut stopped, address) = (Arc::clone(&read), stopped.clone(), gateway.address);
+        let (progress, mut stopped, address) = (Arc::clone(&progress), stopped.clone(), gateway.address);
         let body = ask(&model(number)).to_string();
         reading.spawn(async move {
             let mut client = connect(address).await;
@@ -80,20 +114,14 @@ async fn readers_that_stop_cost_little_and_disturb_nobody() {
                     biased;
                     _ = stopped.wait_for(|stopped| *stopped && number < STALLED) => return Some(client),
                     count = client.socket.read(&mut piece) => match count {
-                        Ok(count @ 1..) => read[number].fetch_add(count, SeqCst),
+                        Ok(count @ 1..) => progress.add(number, count),
                         _ => return None,
                     },
                 };
             }
         });
     }
-    let everybody_reads = async |more: usize, from: usize| {
-        let before: Vec<_> = read.iter().map(|read| read.load(SeqCst)).collect();
-        while !(from..STREAMS).all(|n| read[n].load(SeqCst) > before[n] + more) {
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
-    };
-    everybody_reads(1_000, 0).await;
+    progress.everybody(0, 1_000).await;
     let before = gateway.resident();
     stop.send(true).unwrap();
     let mut held = Vec::new();
@@ -103,7 +131,7 @@ async fn readers_that_stop_cost_little_and_disturb_nobody() {
     // The models of those who stopped are paused: what the gateway holds of them stands still.
     let (mut last, mut still) = (0, 0);
     while still < 3 {
-        everybody_reads(1_000, STALLED).await;
+        progress.everybody(STALLED, 1_000).await;
         let now = gauge(&gateway, "flumen_buffered_bytes").await;
         still = if now.abs_diff(last) < STALLED * 512 { still + 1 } else { 0 };
         last = now;
@@ -116,7 +144,7 @@ async fn readers_that_stop_cost_little_and_disturb_nobody() {
     );
     assert!(last > STALLED * 30 * 1024, "they did stop");
     assert!(extra <= 64 * 1024, "{extra} bytes");
-    everybody_reads(1_000, STALLED).await;
+    progress.everybody(STALLED, 1_000).await;
     drop(held);
 }
 

@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    extract::{Path, Query, State},
+    extract::{Path, State},
     response::{IntoResponse, Response},
 };
 use flumen_store::{Reader, StreamId};
@@ -13,7 +13,7 @@ use super::{
     attach::{Found, Place, find, refusal, status},
     deliver::{event_of, nothing_more},
     envelope,
-    streams::{id_of, name},
+    streams::{Parsed, id_of, name, query},
     wish::{cursor, owner},
 };
 use crate::{core::Core, error::Failure};
@@ -36,10 +36,10 @@ const MOST: usize = 64 * 1024;
 pub(crate) async fn poll(
     State(core): State<Arc<Core>>,
     Path(id): Path<String>,
-    asked: Result<Query<Asked>, axum::extract::rejection::QueryRejection>,
+    asked: Parsed<Asked>,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    let Query(asked) = asked.map_err(|rejection| Failure::bad_request(rejection.body_text()))?;
+    let asked = query(asked)?;
     let wait = match asked.wait.as_deref().map(humantime::parse_duration) {
         None => WAIT,
         Some(Ok(wait)) if wait <= LONGEST_WAIT => wait,

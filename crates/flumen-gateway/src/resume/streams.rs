@@ -4,7 +4,7 @@ use std::{sync::Arc, time::UNIX_EPOCH};
 
 use axum::{
     Json,
-    extract::{Path, Query, State},
+    extract::{Path, Query, State, rejection::QueryRejection},
     response::{IntoResponse, Response},
 };
 use flumen_store::{Reader, Status, StreamId};
@@ -45,6 +45,13 @@ impl Asked {
     }
 }
 
+/// A query, if it could be understood.
+pub(super) type Parsed<T> = Result<Query<T>, QueryRejection>;
+
+pub(super) fn query<T>(parsed: Parsed<T>) -> Result<T, Failure> {
+    parsed.map(|Query(asked)| asked).map_err(|rejection| Failure::bad_request(rejection.body_text()))
+}
+
 pub(super) fn id_of(text: &str) -> Result<StreamId, Failure> {
     text.parse().map_err(|_| not_found())
 }
@@ -53,10 +60,10 @@ pub(super) fn id_of(text: &str) -> Result<StreamId, Failure> {
 pub(crate) async fn read(
     State(core): State<Arc<Core>>,
     Path(id): Path<String>,
-    asked: Result<Query<Asked>, axum::extract::rejection::QueryRejection>,
+    asked: Parsed<Asked>,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    let Query(asked) = asked.map_err(|rejection| Failure::bad_request(rejection.body_text()))?;
+    let asked = query(asked)?;
     let (id, owner) = (id_of(&id)?, owner(&headers));
     let transport = Transport::of(&headers, asked.transport.as_deref().or(asked.format.as_deref()))?;
     if transport == Transport::Json {
