@@ -15,6 +15,7 @@ use super::{
     Delivery, Wish,
     deliver::{Numbered, event_of},
     keys::Claim,
+    orphans::guarded,
     reading::Reading,
     streams::name,
 };
@@ -115,8 +116,9 @@ fn start(
     }
     let (tell, told) = oneshot::channel();
     let frames_out = dispatch.metrics.frames_out.clone();
+    let (store, id) = (Arc::clone(core.store()), producer.id());
     let generation = Generation { core: Arc::clone(core), producer, key, tell };
-    core.generations().spawn(Box::pin(generation.run(dispatch)));
+    core.generations().spawn(Box::pin(guarded(store, id, generation.run(dispatch))));
     Kept::Begun(Box::new(Begun { reader, frames_out, told }))
 }
 
