@@ -9,6 +9,7 @@ use flumen_stream::{End, Event, StreamTools, codec::sse::Decoder};
 use flumen_wire::transport::{Batched, Chunked, Coding, compressed, streaming};
 use futures_util::{Stream, StreamExt, stream};
 use http::{HeaderMap, StatusCode, header};
+use tokio::task::yield_now;
 
 use super::envelope;
 use crate::{error::Failure, provider::openai, sink};
@@ -164,6 +165,13 @@ fn text_form(
             std::future::ready(Some(text.map(|text| rest_of(text, skip))))
         })
         .filter(|text| std::future::ready(!matches!(text, Ok(text) if text.is_empty())))
+        .then(|text| async {
+            if text.is_err() {
+                // What came before the error goes out first: it cuts off whatever is not written yet.
+                yield_now().await;
+            }
+            text
+        })
 }
 
 fn text_of(wire: &Bytes) -> Result<Bytes, End> {
