@@ -1,0 +1,1 @@
+//! Limits: so many requests, tokens or streams.
