@@ -68,12 +68,6 @@ impl<'a> Gather<'a> {
         self.events += 1;
     }
 
-    /// Takes an event that reports an error.
-    pub(crate) fn error(&mut self, event: Event) {
-        self.finish();
-        self.bursts.push(Burst { error: true, ..event.into() });
-    }
-
     /// Hands over what was joined.
     pub(crate) fn finish(&mut self) {
         if self.events > 0 {

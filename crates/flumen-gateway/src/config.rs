@@ -10,11 +10,13 @@ use http::HeaderMap;
 mod check;
 mod fault;
 mod load;
+mod pool;
 mod secret;
 mod section;
 mod size;
 
 pub use fault::{ConfigError, Fault};
+pub use pool::{Adaptive, AdaptiveKind, Balance, Continuation, Health, Pool, Priorities, Queue};
 pub use secret::Secret;
 
 /// A file that explains every key and shows its default.
@@ -35,10 +37,16 @@ pub struct Config {
     pub cors: Cors,
     /// What is logged.
     pub log: Log,
+    /// When an upstream counts as broken.
+    pub health: Health,
     /// Upstreams by name.
     pub upstreams: BTreeMap<String, Upstream>,
+    /// Pools by name. An upstream that a model names is a pool of its own, by the same name.
+    pub pools: BTreeMap<String, Pool>,
     /// Models by the name that clients ask for; a name that ends with `*` is a pattern.
     pub models: BTreeMap<String, Model>,
+    /// Further names of models.
+    pub aliases: BTreeMap<String, String>,
 }
 
 /// Addresses and limits towards clients.
@@ -240,6 +248,10 @@ pub struct Upstream {
     pub idle: Option<Duration>,
     /// Overrides [`Timeouts::total`].
     pub total: Option<Duration>,
+    /// Answers that it may give at once. Default: as many as the pool.
+    pub concurrency: Option<usize>,
+    /// How it is asked to go on with an answer that has begun. Default: it cannot.
+    pub continuation: Option<Continuation>,
 }
 
 /// The kinds of upstreams.
@@ -264,6 +276,8 @@ pub struct OpenAi {
     pub protocol: Protocol,
     /// Certificates to trust besides the public ones.
     pub ca_file: Option<PathBuf>,
+    /// The path on the server that is asked, again and again, whether it is well. Default: none.
+    pub health_path: Option<String>,
 }
 
 /// The HTTP version spoken to an upstream.
@@ -300,8 +314,8 @@ pub struct Sim {
 /// Where a model's requests go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Model {
-    /// The name of an upstream.
-    pub upstream: String,
+    /// The name of a pool.
+    pub pool: String,
     /// What the upstream calls the model, if otherwise than clients do.
     pub name: Option<String>,
     /// Whether its streams are resumable; overrides [`Resume::enabled`].
@@ -321,7 +335,7 @@ impl Config {
     /// The configuration that applies when there is no file: the simulator behind `127.0.0.1:8080`.
     pub fn embedded() -> Self {
         let model =
-            |name: &str| (name.to_owned(), Model { upstream: "sim".to_owned(), name: None, resume: None });
+            |name: &str| (name.to_owned(), Model { pool: "sim".to_owned(), name: None, resume: None });
         let sim = Sim {
             tokens_per_second: 50.0,
             jitter: 0.2,
@@ -330,7 +344,14 @@ impl Config {
             chunk: 1,
             seed: 0,
         };
-        let sim = Upstream { kind: UpstreamKind::Sim(sim), first_token: None, idle: None, total: None };
+        let sim = Upstream {
+            kind: UpstreamKind::Sim(sim),
+            first_token: None,
+            idle: None,
+            total: None,
+            concurrency: None,
+            continuation: Some(Continuation::FinalMessage),
+        };
         Self {
             server: Server {
                 listen: vec![SocketAddr::from(([127, 0, 0, 1], 8080))],
@@ -375,13 +396,17 @@ impl Config {
             },
             cors: Cors::default(),
             log: Log { level: Level::default(), access: AccessFormat::default() },
+            health: Health::default(),
             upstreams: BTreeMap::from([("sim".to_owned(), sim)]),
+            pools: BTreeMap::from([("sim".to_owned(), Pool::alone("sim"))]),
             models: BTreeMap::from([model("sim"), model("sim:*")]),
+            aliases: BTreeMap::new(),
         }
     }
 
-    /// Where a model's requests go, with the key that matched: the exact name, else the longest pattern.
+    /// Where a model's requests go, with the key that matched: the exact name or alias, else the longest pattern.
     pub fn route(&self, model: &str) -> Option<(&str, &Model)> {
+        let model = self.aliases.get(model).map_or(model, String::as_str);
         if let Some((name, route)) = self.models.get_key_value(model) {
             return Some((name, route));
         }

@@ -1,10 +1,9 @@
 //! What the handlers of one core share: where models go, and the ways to observe and to stop.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use arc_swap::ArcSwap;
 use flumen_store::Store;
-use flumen_stream::Deadlines;
 use flumen_wire::{
     client::{self, Endpoint, Options, Protocol},
     listen::{Gate, Shutdown},
@@ -16,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     config::{self, Config},
     observe::{Facts, Record, access_log::AccessLog, metrics::Metrics},
+    pool::{Pool, Pools},
     provider::{HttpServer, Sim, Upstream},
     resume::Keys,
 };
@@ -55,6 +55,11 @@ impl Core {
     /// The routing in force. A request keeps the one that it began with.
     pub(crate) fn routing(&self) -> Arc<Routing> {
         self.routing.load_full()
+    }
+
+    /// The pools in force.
+    pub(crate) fn pools(&self) -> Arc<Pools> {
+        Arc::clone(self.routing.load().pools())
     }
 
     /// Puts a new routing in force for the requests that come from now on.
@@ -99,14 +104,15 @@ impl Core {
 
     /// All metrics as text.
     pub(crate) fn scrape(&self) -> String {
-        self.shared.metrics.scrape(&self.shared.gate, &*self.shared.store)
+        self.shared.metrics.scrape(&self.shared.gate, &*self.shared.store, self.routing.load().pools())
     }
 }
 
-/// A configuration, and one core's clients for its upstreams.
+/// A configuration, its pools, and one core's clients for its upstreams.
 #[derive(Debug)]
 pub(crate) struct Routing {
     config: Arc<Config>,
+    pools: Arc<Pools>,
     upstreams: BTreeMap<String, Upstream>,
 }
 
@@ -117,12 +123,8 @@ pub(crate) struct Target<'a> {
     pub model: &'a str,
     /// What the upstream calls the model, if it calls it otherwise.
     pub rename: Option<&'a str>,
-    /// The configured name of the upstream.
-    pub upstream_name: &'a str,
-    /// The upstream.
-    pub upstream: &'a Upstream,
-    /// Its clocks.
-    pub deadlines: Deadlines,
+    /// The pool.
+    pub pool: &'a Arc<Pool>,
     /// Whether its streams are resumable unless the client says otherwise.
     pub resume: bool,
 }
@@ -140,7 +142,7 @@ impl Routing {
     ///
     /// # Errors
     /// When an upstream's settings cannot be used.
-    pub(crate) fn new(config: Arc<Config>) -> Result<Self, UnusableUpstream> {
+    pub(crate) fn new(config: Arc<Config>, pools: Arc<Pools>) -> Result<Self, UnusableUpstream> {
         let upstreams = config
             .upstreams
             .iter()
@@ -150,7 +152,7 @@ impl Routing {
                     .map_err(|problem| UnusableUpstream { name: name.clone(), problem })
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self { config, upstreams })
+        Ok(Self { config, pools, upstreams })
     }
 
     /// The configuration.
@@ -158,21 +160,35 @@ impl Routing {
         &self.config
     }
 
+    /// The pools.
+    pub(crate) fn pools(&self) -> &Arc<Pools> {
+        &self.pools
+    }
+
+    /// This core's client for an upstream.
+    pub(crate) fn upstream(&self, name: &str) -> Option<&Upstream> {
+        self.upstreams.get(name)
+    }
+
+    /// This core's clients.
+    pub(crate) fn upstreams(&self) -> impl Iterator<Item = (&String, &Upstream)> {
+        self.upstreams.iter()
+    }
+
+    /// How an upstream is asked to go on with an answer, if it can.
+    pub(crate) fn continuation(&self, upstream: &str) -> Option<config::Continuation> {
+        self.config.upstreams.get(upstream)?.continuation
+    }
+
     /// Where a request for this model goes.
     pub(crate) fn target(&self, model: &str) -> Option<Target<'_>> {
         let (name, route) = self.config.route(model)?;
-        let upstream = self.upstreams.get(&route.upstream)?;
-        let timeouts = &self.config.timeouts;
-        let own = self.config.upstreams.get(&route.upstream);
-        let limit = |own: Option<Duration>, general: Duration| Some(own.unwrap_or(general));
-        let deadlines = Deadlines {
-            first: limit(own.and_then(|own| own.first_token), timeouts.first_token),
-            idle: limit(own.and_then(|own| own.idle), timeouts.idle),
-            total: limit(own.and_then(|own| own.total), timeouts.total),
-        };
-        let rename = route.name.as_deref().filter(|name| *name != model);
+        let pool = self.pools.get(&route.pool)?;
+        // An alias is nothing that upstreams know.
+        let alias = self.config.aliases.get(model).map(String::as_str);
+        let rename = route.name.as_deref().or(alias).filter(|name| *name != model);
         let resume = route.resume.unwrap_or(self.config.resume.enabled);
-        Some(Target { model: name, rename, upstream_name: &route.upstream, upstream, deadlines, resume })
+        Some(Target { model: name, rename, pool, resume })
     }
 }
 
@@ -201,7 +217,7 @@ fn upstream_of(upstream: &config::Upstream, config: &Config) -> Result<Upstream,
                 ..Options::default()
             };
             let headers = headers_of(server)?;
-            HttpServer::new(endpoint.protocol(protocol), options, headers)
+            HttpServer::new(endpoint.protocol(protocol), options, headers, server.health_path.as_deref())
                 .map(Upstream::Http)
                 .map_err(|error| error.to_string())
         }

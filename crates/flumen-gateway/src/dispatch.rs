@@ -1,69 +1,129 @@
-//! A request on its way to an upstream: what is sent, and the rules that its answer is held to.
+//! A request on its way: through the queue of its pool, to an upstream, and to others when that one fails.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
+use flumen_admit::{Asked, Refused};
 use flumen_stream::{Cause, Deadlines, End, Expired};
 use flumen_wire::{client, listen::Shutdown};
-use http::{HeaderMap, header};
-use tokio::time::{Instant, timeout_at};
+use http::{HeaderMap, StatusCode, header};
+use tokio::time::{Instant, sleep};
 
 use crate::{
+    core::Routing,
     error::Failure,
-    observe::{Record, metrics::RouteMetrics},
-    provider::{Call, Upstream},
-    relay::{Relay, Rules, timed_out},
+    journey::Journey,
+    observe::Record,
+    pool::{Place, Pool},
+    provider::Call,
+    relay::{Relay, timed_out},
     sink::Sink,
 };
 
-/// A request to an upstream. It owns all it needs, so that it can outlive the connection that it came on.
+/// A request that was accepted. It owns all it needs, so that it can outlive the connection that it came on.
 pub(crate) struct Dispatch {
-    pub upstream: Upstream,
+    pub routing: Arc<Routing>,
+    pub pool: Arc<Pool>,
+    /// The configured name of the model.
+    pub model: String,
     pub call: Call,
+    pub asked: Asked,
+    /// What consistent hashing goes by.
+    pub key: Option<u64>,
     pub rules: Rules,
     pub record: Arc<Record>,
-    pub metrics: RouteMetrics,
     pub shutdown: Shutdown,
+    /// How many are ahead of it in the queue; kept up to date while somebody is told.
+    pub position: Arc<AtomicUsize>,
 }
 
-/// An answer that has begun, without its call.
+/// What a relay holds its two sides to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules {
+    /// How long the client may take nothing while something waits for it.
+    pub client_stall: Duration,
+    /// Largest event accepted, in bytes.
+    pub max_event: usize,
+    /// The upstream was asked for usage on the gateway's own account: the event that tells it stays here.
+    pub withhold_usage: bool,
+}
+
+/// An answer that has begun.
 pub(crate) struct Answering {
     pub response: client::Response,
-    pub rules: Rules,
-    pub record: Arc<Record>,
-    pub metrics: RouteMetrics,
-    pub shutdown: Shutdown,
+    pub journey: Journey,
 }
 
-const A_DAY: Duration = Duration::from_hours(24);
+/// How often those who wait are told how many are ahead of them.
+pub(crate) const NEWS: Duration = Duration::from_secs(1);
 
 impl Dispatch {
-    /// When the head of the answer, and of a stream also its first token, is due.
-    pub(crate) fn answer_by(&self) -> Instant {
-        let deadlines = &self.rules.deadlines;
-        let patience = if self.call.stream { deadlines.first } else { deadlines.total };
-        self.record.started() + patience.unwrap_or(A_DAY).min(deadlines.total.unwrap_or(A_DAY))
-    }
-
-    /// Sends the request and waits for the head of the answer.
+    /// Waits for its turn, sends the request and waits for the head of the answer.
+    ///
+    /// Cancel-safe: dropping the future leaves the queue or the upstream at once.
     ///
     /// # Errors
     /// When no answer came; an answer with an error status is an answer.
     pub(crate) async fn send(self) -> Result<Answering, Failure> {
-        let answer_by = self.answer_by();
-        let late = expired(self.call.stream, &self.rules.deadlines);
-        let Self { upstream, call, rules, record, metrics, shutdown } = self;
-        let response = tokio::select! {
-            biased;
-            sent = timeout_at(answer_by, upstream.send(call)) => match sent {
-                Ok(sent) => sent?,
-                Err(_) => return Err(timed_out(late).into()),
-            },
-            () = shutdown.aborted() => {
-                return Err(End::new(Cause::Shutdown, "the server is shutting down").into());
-            }
-        };
-        Ok(Answering { response, rules, record, metrics, shutdown })
+        let came = Instant::now();
+        let place = self.turn().await?;
+        let wait = came.elapsed();
+        self.record.facts().queued = Some(wait);
+        self.record.metrics().waited(self.pool.name(), wait);
+        let mut journey = Journey::new(self, place);
+        let response = journey.answer().await?;
+        Ok(Answering { response, journey })
     }
+
+    /// Waits in the queue of the pool.
+    async fn turn(&self) -> Result<Place, Failure> {
+        let mut ticket = self.pool.enter(self.asked.clone()).map_err(|refused| refusal(&refused))?;
+        loop {
+            self.position.store(ticket.position(), Relaxed);
+            tokio::select! {
+                biased;
+                place = &mut ticket => return place.map_err(|refused| refusal(&refused)),
+                () = self.shutdown.aborted() => return Err(stopping().into()),
+                () = sleep(NEWS) => {}
+            }
+        }
+    }
+}
+
+pub(crate) fn stopping() -> End {
+    End::new(Cause::Shutdown, "the server is shutting down")
+}
+
+/// What a full queue, or too long a wait in it, is to a client.
+fn refusal(refused: &Refused) -> Failure {
+    let (status, code, message) = match refused {
+        Refused::TenantQueueFull { .. } => (
+            StatusCode::TOO_MANY_REQUESTS,
+            "tenant_queue_full",
+            "too many of your requests are waiting already",
+        ),
+        Refused::QueueFull { .. } => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "queue_full",
+            "the model is overloaded: too many requests are waiting",
+        ),
+        Refused::TooLong { .. } => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "queue_timeout",
+            "the model is overloaded: the request has waited too long",
+        ),
+    };
+    Failure::rejected(status, code, message).retry_after(seconds(refused.retry_after()))
+}
+
+/// Whole seconds, at least one.
+fn seconds(span: Duration) -> u32 {
+    u32::try_from(span.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(1)
 }
 
 impl Answering {
@@ -72,25 +132,39 @@ impl Answering {
     /// # Errors
     /// When it is one that cannot be read.
     pub(crate) fn is_stream(&self) -> Result<bool, Failure> {
-        let headers = &self.response.headers;
-        if !is_event_stream(headers) {
-            return Ok(false);
-        }
-        if is_encoded(headers) {
-            let problem = "upstream: the stream is compressed, though that was not asked for";
-            return Err(End::new(Cause::UpstreamError, problem).with_code("upstream_encoding").into());
-        }
-        Ok(true)
+        is_stream(&self.response.headers).map_err(Failure::from)
+    }
+
+    /// When the head of the answer, and of a stream also its first token, is due.
+    pub(crate) fn answer_by(&self) -> Instant {
+        self.journey.answer_by()
     }
 
     /// Moves the events of the answer into a sink.
     pub(crate) fn relay(self, sink: Sink) -> Relay {
-        Relay::new(self.response.body, sink, self.rules, self.record, self.metrics, &self.shutdown)
+        Relay::new(self.response.body, sink, self.journey)
     }
 }
 
-fn expired(stream: bool, deadlines: &Deadlines) -> Expired {
-    if stream && deadlines.first <= deadlines.total { Expired::First } else { Expired::Total }
+/// Whether an answer is a stream of events.
+///
+/// # Errors
+/// When it is one that cannot be read.
+pub(crate) fn is_stream(headers: &HeaderMap) -> Result<bool, End> {
+    if !is_event_stream(headers) {
+        return Ok(false);
+    }
+    if is_encoded(headers) {
+        let problem = "upstream: the stream is compressed, though that was not asked for";
+        return Err(End::new(Cause::UpstreamError, problem).with_code("upstream_encoding"));
+    }
+    Ok(true)
+}
+
+/// The end of an answer of which nothing came in time.
+pub(crate) fn late(stream: bool, deadlines: &Deadlines) -> End {
+    let first = stream && deadlines.first <= deadlines.total;
+    timed_out(if first { Expired::First } else { Expired::Total })
 }
 
 fn is_encoded(headers: &HeaderMap) -> bool {

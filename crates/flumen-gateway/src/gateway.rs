@@ -19,6 +19,7 @@ use crate::{
     config::{Config, ConfigError, Loaded, StoreKind},
     core::{Core, Routing, Shared, UnusableUpstream},
     observe::{access_log::AccessLog, metrics::Metrics},
+    pool::{Pools, probe},
     resume::{end_orphans, tidy},
     routes::routes,
 };
@@ -87,8 +88,9 @@ impl Gateway {
             store: open_store(&config)?,
             keys: Arc::default(),
         };
+        let pools = Arc::new(Pools::new(&config, None));
         let cores = (0..server.threads)
-            .map(|_| Ok(Core::new(Routing::new(Arc::clone(&config))?, shared.clone())))
+            .map(|_| Ok(Core::new(Routing::new(Arc::clone(&config), Arc::clone(&pools))?, shared.clone())))
             .collect::<Result<Vec<_>, UnusableUpstream>>()?;
         let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
         listeners.resize_with(cores.len(), Vec::new);
@@ -156,10 +158,9 @@ fn serve_core(
     runtime.block_on(async {
         let _tidying = if tidies {
             end_orphans(core.store()).await;
-            Some(AbortOnDropHandle::new(tokio::spawn(tidy(
-                Arc::clone(core.store()),
-                Arc::clone(core.keys()),
-            ))))
+            let tidying = tokio::spawn(tidy(Arc::clone(core.store()), Arc::clone(core.keys())));
+            let probing = tokio::spawn(probe(Arc::clone(core)));
+            Some([tidying, probing].map(AbortOnDropHandle::new))
         } else {
             None
         };
@@ -232,11 +233,15 @@ impl Control {
     /// When it cannot be used; the old one stays.
     pub fn reload(&self, loaded: Loaded) -> Result<Vec<&'static str>, StartError> {
         let config = Arc::new(loaded.config);
-        let routings =
-            self.cores.iter().map(|_| Routing::new(Arc::clone(&config))).collect::<Result<Vec<_>, _>>()?;
+        // Nothing is taken over before all of it can be used.
+        self.cores.iter().try_for_each(|core| Routing::new(Arc::clone(&config), core.pools()).map(drop))?;
         if let Some(tls) = &self.tls {
             tls.reload()?;
         }
+        let before = self.cores.first().map(|core| core.pools());
+        let pools = Arc::new(Pools::new(&config, before.as_deref()));
+        let routing = |_| Routing::new(Arc::clone(&config), Arc::clone(&pools));
+        let routings = self.cores.iter().map(routing).collect::<Result<Vec<_>, _>>()?;
         for (core, routing) in self.cores.iter().zip(routings) {
             core.set_routing(routing);
         }

@@ -8,19 +8,23 @@ use axum::{
 };
 use bytes::Bytes;
 use flumen_store::{EventId, Position, StreamId};
-use flumen_stream::{Watermarks, log_in};
+use flumen_stream::{Cause, Cursor, End, Watermarks, log_in};
 use flumen_wire::transport::Coding;
+use futures_util::{TryStreamExt, stream};
 use http::{HeaderMap, StatusCode, Uri};
+use prometheus_client::metrics::counter::Counter;
+use tokio::time::timeout;
 
 use crate::{
-    core::{Core, Target},
-    dispatch::Dispatch,
+    burst::Burst,
+    config::Stream,
+    core::Core,
+    dispatch::{Answering, Dispatch, Rules, is_stream},
     error::Failure,
     guard,
     observe::Record,
     provider::Call,
-    relay::Rules,
-    request::ModelRequest,
+    request::{Edits, ModelRequest},
     respond,
     resume::{Delivery, Kept, Origin, Transport, Wish, accepted, attach, keep, reply},
     sink::Sink,
@@ -80,7 +84,7 @@ async fn answer(
         skip: 0,
         coding: Coding::accepted(request.headers(), &config.stream.compression),
     };
-    let headers = forwarded(request.headers());
+    let headers = request.headers().clone();
     let body = guard::body(request, config.server.max_body_size, config.timeouts.request_body).await?;
     if let Some(last) = wish.last(config.resume.enabled)? {
         // The stream was begun before: the body is not run again.
@@ -106,7 +110,7 @@ async fn answer(
 pub(crate) struct Asked<'a> {
     pub(crate) endpoint: Endpoint,
     pub(crate) wish: &'a Wish,
-    /// Those that go along to the upstream.
+    /// Those of the client.
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
@@ -149,17 +153,30 @@ pub(crate) async fn begin(
     {
         let mut facts = record.facts();
         facts.model = Some(target.model.to_owned());
-        facts.upstream = Some(target.upstream_name.to_owned());
         facts.stream = stream;
     }
-    let (edited, withhold_usage) = asked.for_upstream(target.rename, stream);
+    let (edited, withhold_usage) =
+        asked.for_upstream(Edits { model: target.rename, ask_usage: stream, most: None });
     let dispatch = Dispatch {
-        upstream: target.upstream.clone(),
-        call: Call { path: endpoint.path, body: edited, stream, headers },
-        rules: rules(&target, config, withhold_usage),
-        metrics: record.metrics().route(target.model, target.upstream_name),
+        pool: Arc::clone(target.pool),
+        model: target.model.to_owned(),
+        key: target.pool.key(&headers, asked.prompt()),
+        asked: flumen_admit::Asked {
+            tenant: "".into(),
+            weight: 1.0,
+            priority: flumen_admit::Priority::Normal,
+            input: asked.prompt_tokens(),
+        },
+        call: Call { path: endpoint.path, body: edited, stream, headers: forwarded(&headers) },
+        rules: Rules {
+            client_stall: config.timeouts.client_stall,
+            max_event: config.stream.max_event,
+            withhold_usage,
+        },
         record,
         shutdown: core.shutdown().clone(),
+        position: Arc::default(),
+        routing: Arc::clone(&routing),
     };
     if !stream || !wish.resumable(target.resume) {
         return Ok(Answer::Plain(Box::new(dispatch)));
@@ -184,37 +201,67 @@ async fn same(core: &Core, stream: StreamId, wish: &Wish, delivery: Delivery) ->
 }
 
 async fn plain(core: &Core, dispatch: Dispatch, delivery: Delivery) -> Result<Response, Failure> {
-    let (stream, answer_by) = (dispatch.call.stream, dispatch.answer_by());
-    let answering = dispatch.send().await?;
-    let record = Arc::clone(&answering.record);
-    if !answering.response.status.is_success() {
-        return Ok(respond::upstream_refused(answering.response, answer_by, &record).await);
-    }
     let routing = core.routing();
     let config = &routing.config().stream;
+    let (stream, announce) = (dispatch.call.stream, dispatch.pool.config().queue.announce);
+    if stream && let Some(patience) = announce {
+        return announced(dispatch, config, delivery, patience).await;
+    }
+    let answering = dispatch.send().await?;
+    let record = Arc::clone(answering.journey.record());
+    if !answering.response.status.is_success() {
+        let by = answering.answer_by();
+        return Ok(respond::upstream_refused(answering.response, by, &record).await);
+    }
     if stream && answering.is_stream()? {
-        let (writer, cursor) = log_in(marks(config), Arc::clone(&answering.metrics.buffered));
-        let (frames_out, headers) =
-            (answering.metrics.frames_out.clone(), answering.response.headers.clone());
-        // Owned by its log: when the cursor below is dropped, the relay ends at once.
-        tokio::spawn(answering.relay(Sink::Passing(writer)).run());
+        let (cursor, headers, frames_out) = relayed(answering, config);
         return respond::streamed(cursor, &headers, delivery, record, frames_out).await;
     }
-    let deadlines = answering.rules.deadlines;
-    let total = record.started() + deadlines.total.unwrap_or(A_DAY);
-    let idle = deadlines.idle.unwrap_or(A_DAY);
-    respond::whole(answering.response, config.buffer, total, idle, record).await
+    respond::whole(answering.response, config.buffer, answering.journey).await
 }
 
-const A_DAY: Duration = Duration::from_hours(24);
+/// Starts the relay of an answer that has begun. It is owned by its log: when the cursor is dropped, it ends at once.
+fn relayed(answering: Answering, config: &Stream) -> (Cursor<Burst>, HeaderMap, Counter) {
+    let metrics = answering.journey.metrics();
+    let (writer, cursor) = log_in(marks(config), metrics.buffered);
+    let headers = answering.response.headers.clone();
+    tokio::spawn(answering.relay(Sink::Passing(writer)).run());
+    (cursor, headers, metrics.frames_out)
+}
 
-fn rules(target: &Target<'_>, config: &crate::config::Config, withhold_usage: bool) -> Rules {
-    Rules {
-        deadlines: target.deadlines,
-        client_stall: config.timeouts.client_stall,
-        max_event: config.stream.max_event,
-        withhold_usage,
+/// A stream whose client is told of the queue: when its turn does not come soon, the response begins with comments.
+async fn announced(
+    dispatch: Dispatch,
+    config: &Stream,
+    delivery: Delivery,
+    patience: Duration,
+) -> Result<Response, Failure> {
+    let (record, position) = (Arc::clone(&dispatch.record), Arc::clone(&dispatch.position));
+    let mut sending = Box::pin(dispatch.send());
+    if let Ok(answering) = timeout(patience, &mut sending).await {
+        let answering = answering?;
+        if !answering.response.status.is_success() || !answering.is_stream()? {
+            let by = answering.answer_by();
+            return Ok(respond::upstream_refused(answering.response, by, &record).await);
+        }
+        let (cursor, headers, frames_out) = relayed(answering, config);
+        return respond::streamed(cursor, &headers, delivery, record, frames_out).await;
     }
+    let config = config.clone();
+    let events = stream::once(async move {
+        let answering = sending.await.map_err(|failure| failure.end())?;
+        let refused = !answering.response.status.is_success() || !is_stream(&answering.response.headers)?;
+        if refused {
+            let end = End::new(Cause::UpstreamError, "the upstream did not begin a stream");
+            return Err(end.with_code("upstream_refused"));
+        }
+        let (cursor, _, frames_out) = relayed(answering, &config);
+        Ok(cursor.inspect_ok(move |burst| {
+            frames_out.inc_by(u64::from(burst.events));
+        }))
+    })
+    .try_flatten();
+    Ok(respond::queued(events, position, delivery, record))
 }
 
 #[expect(
@@ -223,7 +270,7 @@ fn rules(target: &Target<'_>, config: &crate::config::Config, withhold_usage: bo
     clippy::cast_precision_loss,
     reason = "a share of a buffer of at most 64 MiB"
 )]
-fn marks(stream: &crate::config::Stream) -> Watermarks {
+fn marks(stream: &Stream) -> Watermarks {
     let share = |share: f64| (stream.buffer as f64 * share) as usize;
     Watermarks::at(share(stream.high), share(stream.low))
 }

@@ -5,6 +5,7 @@
 
 mod burst;
 pub mod config;
+mod continuation;
 mod core;
 mod cors;
 mod dispatch;
@@ -13,9 +14,11 @@ mod gateway;
 mod generate;
 mod guard;
 mod health;
+mod journey;
 mod models;
 mod observe;
 mod playground;
+mod pool;
 mod provider;
 mod relay;
 mod reload;

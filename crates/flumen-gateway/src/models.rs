@@ -33,7 +33,7 @@ fn model<'a>(id: &'a str, upstream: &'a str) -> Model<'a> {
 pub(crate) async fn list(State(core): State<Arc<Core>>) -> Response {
     let routing = core.routing();
     let named = routing.config().models.iter().filter(|(name, _)| !name.ends_with('*'));
-    let data = named.map(|(name, route)| model(name, &route.upstream)).collect();
+    let data = named.map(|(name, route)| model(name, &route.pool)).collect();
     json(&List { object: "list", data })
 }
 
@@ -45,7 +45,7 @@ pub(crate) async fn get(State(core): State<Arc<Core>>, Path(id): Path<String>) -
         let failure = Failure::rejected(StatusCode::NOT_FOUND, "model_not_found", message);
         return failure.param("model").into_response();
     };
-    json(&model(&id, &route.upstream))
+    json(&model(&id, &route.pool))
 }
 
 fn json(value: &impl Serialize) -> Response {

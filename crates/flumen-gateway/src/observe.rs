@@ -6,4 +6,4 @@ mod observed;
 mod record;
 
 pub(crate) use observed::{facts_of, observe};
-pub(crate) use record::{Facts, Record};
+pub(crate) use record::{Facts, Record, Tried};

@@ -36,7 +36,7 @@ impl Upstream {
 }
 
 /// One request to an upstream.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Call {
     /// Path below the API's base, for example `/chat/completions`.
     pub path: &'static str,

@@ -9,14 +9,17 @@ use std::{
 
 use flumen_stream::{Cause, Deadlines, End, Expired, codec::sse::Decoder, deadline::Watchdog};
 use flumen_wire::{
-    client::Body,
-    listen::{Shutdown, Signal},
+    client::{self, Body},
+    listen::Signal,
 };
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     burst::{Burst, Gather},
+    continuation::{Said, Seam},
+    dispatch::stopping,
     error::upstream_end,
+    journey::Journey,
     observe::{Record, metrics::RouteMetrics},
     provider::openai::{self, Look, Usage},
     sink::{Gone, Sink},
@@ -29,23 +32,13 @@ pub(crate) struct Relay {
     decoder: Decoder,
     dog: Watchdog,
     aborted: Signal,
-    rules: Rules,
+    journey: Journey,
     record: Arc<Record>,
     metrics: RouteMetrics,
     seen: Seen,
-}
-
-/// What a relay holds its two sides to.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Rules {
-    /// The upstream's clocks. They start with the request.
-    pub deadlines: Deadlines,
-    /// How long the client may take nothing while something waits for it.
-    pub client_stall: Duration,
-    /// Largest event accepted, in bytes.
-    pub max_event: usize,
-    /// The upstream was asked for usage on the gateway's own account: the event that tells it stays here.
-    pub withhold_usage: bool,
+    said: Said,
+    /// Where the answer went on at another upstream.
+    seam: Option<Seam>,
 }
 
 /// What went through, published once at the end.
@@ -64,8 +57,8 @@ enum Stop {
     Gone(Gone),
     /// An end that readers are told.
     End(End),
-    /// An end that the upstream told readers itself.
-    Told(Cause),
+    /// An end that the upstream tells readers itself, in this event.
+    Told(Burst),
 }
 
 /// How long a finished answer may take to end its body, so that the connection can be used again.
@@ -73,35 +66,33 @@ const TAIL: Duration = Duration::from_millis(100);
 
 impl Relay {
     /// A relay from a response body into a sink.
-    pub(crate) fn new(
-        body: Body,
-        sink: Sink,
-        rules: Rules,
-        record: Arc<Record>,
-        metrics: RouteMetrics,
-        shutdown: &Shutdown,
-    ) -> Self {
+    pub(crate) fn new(body: Body, sink: Sink, journey: Journey) -> Self {
+        let (record, metrics) = (Arc::clone(journey.record()), journey.metrics());
         Self {
             body,
             sink,
-            decoder: Decoder::new(rules.max_event),
-            dog: Watchdog::start_at(rules.deadlines, record.started()),
-            aborted: shutdown.abort_signal(),
-            rules,
+            decoder: Decoder::new(journey.rules().max_event),
+            dog: Watchdog::start_at(journey.deadlines(), journey.began()),
+            aborted: journey.shutdown().abort_signal(),
             record,
             metrics,
             seen: Seen::default(),
+            said: Said::new(journey.continues()),
+            seam: None,
+            journey,
         }
     }
 
     /// Moves events until the end, whatever it is. The upstream is let go of before this returns.
     pub(crate) async fn run(mut self) {
         self.metrics.active.inc();
-        let stop = self.pump().await;
+        let stop = self.pump_on().await;
         self.metrics.active.dec();
-        let Self { mut body, sink, record, seen, .. } = self;
+        let Self { mut body, mut sink, record, seen, journey, .. } = self;
+        let usage = seen.usage;
         publish(&record, seen, &body);
         let kept = sink.numbers_events();
+        journey.finish(cause_of(&stop), usage);
         match stop {
             Ok(()) => {
                 if kept {
@@ -119,9 +110,11 @@ impl Relay {
                 }
                 sink.leave(gone).await;
             }
-            Err(Stop::Told(cause)) => {
-                record.ended(cause, None);
-                sink.told(cause).await;
+            Err(Stop::Told(word)) => {
+                record.ended(Cause::UpstreamError, None);
+                // A store that fails has ended the stream with a word of its own.
+                let _ = sink.push(&mut vec![word]).await;
+                sink.told(Cause::UpstreamError).await;
             }
             Err(Stop::End(end)) => {
                 drop(body);
@@ -132,6 +125,51 @@ impl Relay {
                 sink.fail(end).await;
             }
         }
+    }
+
+    /// Moves events from one upstream, and from another when that one fails and the answer can go on.
+    async fn pump_on(&mut self) -> Result<(), Stop> {
+        loop {
+            let stop = self.pump().await;
+            let end = match &stop {
+                Err(Stop::End(end)) => end.clone(),
+                Err(Stop::Told(_)) => End::new(Cause::UpstreamError, "the upstream reported an error")
+                    .with_code("upstream_told"),
+                _ => return stop,
+            };
+            let Some((response, seam)) = self.again(&end).await? else { return stop };
+            self.metrics.active.dec();
+            self.metrics = self.journey.metrics();
+            self.metrics.active.inc();
+            if seam.is_some() {
+                self.metrics.seams.inc();
+                self.record.facts().seams += 1;
+            }
+            self.decoder = Decoder::new(self.journey.rules().max_event);
+            self.dog = self.dog_anew();
+            (self.body, self.seam) = (response.body, seam);
+        }
+    }
+
+    async fn again(&mut self, end: &End) -> Result<Option<(client::Response, Option<Seam>)>, Stop> {
+        let Self { journey, sink, said, aborted, .. } = self;
+        tokio::select! {
+            biased;
+            gone = poll_fn(|cx| sink.poll_gone(cx)) => Err(Stop::Gone(gone)),
+            () = poll_fn(|cx| aborted.poll(cx)) => Err(Stop::End(stopping())),
+            again = journey.again(end, said) => Ok(again),
+        }
+    }
+
+    /// The clocks of an upstream that goes on: those of the whole answer do not start anew.
+    fn dog_anew(&self) -> Watchdog {
+        let (now, deadlines) = (Instant::now(), self.journey.deadlines());
+        if self.said.is_nothing() {
+            return Watchdog::start_at(deadlines, self.journey.began());
+        }
+        let spent = now - self.journey.began();
+        let total = deadlines.total.map(|total| total.saturating_sub(spent));
+        Watchdog::start_at(Deadlines { total, ..deadlines }, now)
     }
 
     async fn pump(&mut self) -> Result<(), Stop> {
@@ -145,10 +183,15 @@ impl Relay {
             self.metrics.bytes_in.inc_by(piece.len() as u64);
             self.decoder.push(piece.clone());
             let apart = self.sink.numbers_events();
+            let spoken = self.seen.first_token.is_some();
             let stop = self.take_events(&mut Gather::new(piece, &mut batch).apart(apart));
             self.arrived(&batch)?;
+            if !spoken && self.seen.first_token.is_some() {
+                self.journey.first_token();
+            }
             self.sink.push(&mut batch).await.map_err(Stop::End)?;
             stop?;
+            self.journey.check().map_err(Stop::End)?;
         }
         Ok(())
     }
@@ -162,13 +205,17 @@ impl Relay {
 
     fn look_at_events(&mut self, gather: &mut Gather<'_>) -> Result<(), Stop> {
         while let Some(event) = self.decoder.next() {
-            let event = event.map_err(|error| {
+            let mut event = event.map_err(|error| {
                 Stop::End(
                     End::new(Cause::UpstreamError, format!("upstream: {error}")).with_code("event_too_long"),
                 )
             })?;
             if !event.has_data() {
                 continue;
+            }
+            if let Some(seam) = &self.seam {
+                let Some(mended) = seam.mend(event) else { continue };
+                event = mended;
             }
             if self.seen.first_token.is_none() && openai::is_token(&event) {
                 self.seen.first_token = Some(self.record.started().elapsed());
@@ -177,21 +224,19 @@ impl Relay {
                 Look::Part => {}
                 Look::Usage(usage) => {
                     self.seen.usage = Some(usage);
-                    if self.rules.withhold_usage {
+                    if self.journey.rules().withhold_usage {
                         continue;
                     }
                 }
                 Look::PartAndUsage(usage) => self.seen.usage = Some(usage),
-                Look::Error => {
-                    gather.error(event);
-                    return Err(Stop::Told(Cause::UpstreamError));
-                }
+                Look::Error => return Err(Stop::Told(Burst { error: true, ..event.into() })),
                 Look::Done => {
                     gather.keep(event);
                     self.seen.done = true;
                     return Ok(());
                 }
             }
+            self.said.hear(&event);
             gather.keep(event);
         }
         Ok(())
@@ -209,6 +254,9 @@ impl Relay {
             self.metrics.gap.observe(gap.as_secs_f64());
         }
         self.metrics.frames_in.inc_by(events);
+        self.said.passed(events);
+        // What an event carries is not known before the end: one token is what most servers send.
+        self.journey.charge(events);
         if self.seen.first_token.is_some() && !self.seen.done {
             self.dog.progress(now).map_err(|expired| Stop::End(timed_out(expired)))?;
         }
@@ -216,7 +264,7 @@ impl Relay {
     }
 
     /// The next piece of the upstream's body. Gives up at once when nobody reads any more.
-    async fn piece(&mut self) -> Result<Option<Result<bytes::Bytes, flumen_wire::client::Error>>, Stop> {
+    async fn piece(&mut self) -> Result<Option<Result<bytes::Bytes, client::Error>>, Stop> {
         poll_fn(|cx| {
             if let Poll::Ready(piece) = self.body.poll_piece(cx) {
                 return Poll::Ready(Ok(piece));
@@ -247,7 +295,7 @@ impl Relay {
 
     async fn drained(&mut self) -> Result<(), Stop> {
         let mut taken = self.sink.taken();
-        let mut stall = Box::pin(sleep(self.rules.client_stall));
+        let mut stall = Box::pin(sleep(self.journey.rules().client_stall));
         poll_fn(|cx| {
             if let Poll::Ready(ready) = self.sink.poll_ready(cx) {
                 return Poll::Ready(ready.map_err(Stop::Gone));
@@ -257,7 +305,7 @@ impl Relay {
                     return Poll::Ready(Err(Stop::End(stalled())));
                 }
                 taken = self.sink.taken();
-                stall.as_mut().reset(Instant::now() + self.rules.client_stall);
+                stall.as_mut().reset(Instant::now() + self.journey.rules().client_stall);
             }
             self.poll_interrupted(cx).map(|end| Err(Stop::End(end)))
         })
@@ -266,9 +314,19 @@ impl Relay {
 
     fn poll_interrupted(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         if self.aborted.poll(cx).is_ready() {
-            return Poll::Ready(End::new(Cause::Shutdown, "the server is shutting down"));
+            return Poll::Ready(stopping());
         }
         self.dog.poll_expired(cx).map(timed_out)
+    }
+}
+
+fn cause_of(stop: &Result<(), Stop>) -> Cause {
+    match stop {
+        Ok(()) => Cause::Complete,
+        Err(Stop::Gone(Gone::Stopped)) => Cause::Stopped,
+        Err(Stop::Gone(Gone::Left)) => Cause::ClientGone,
+        Err(Stop::Told(_)) => Cause::UpstreamError,
+        Err(Stop::End(end)) => end.cause,
     }
 }
 

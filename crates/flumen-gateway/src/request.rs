@@ -21,6 +21,20 @@ pub(crate) struct ModelRequest {
     pub stream: bool,
     model_at: Range<usize>,
     usage: UsageOption,
+    prompt_at: Range<usize>,
+    /// The most tokens that the answer may have, and where the request says so.
+    most: Vec<(Range<usize>, Option<u64>)>,
+}
+
+/// What of a request is changed on its way.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Edits<'a> {
+    /// What the upstream calls the model.
+    pub model: Option<&'a str>,
+    /// The upstream is to tell the usage.
+    pub ask_usage: bool,
+    /// The answer is to have so many tokens at most.
+    pub most: Option<u64>,
 }
 
 /// Where the request stands on usage in streams, and what must be edited to get it.
@@ -40,6 +54,16 @@ struct Head<'a> {
     stream: Option<bool>,
     #[serde(borrow, default, deserialize_with = "present")]
     stream_options: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    messages: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    prompt: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    input: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    max_tokens: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    max_completion_tokens: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -78,13 +102,31 @@ impl ModelRequest {
         }
         let usage = usage_option(text, head.stream_options)?;
         let (model, model_at) = (model.into_owned(), place(text, raw));
-        Ok(Self { stream: head.stream.unwrap_or(false), model, model_at, usage, body })
+        let prompt = head.messages.or(head.prompt).or(head.input);
+        let prompt_at = prompt.map_or(0..0, |prompt| place(text, prompt));
+        let most = [head.max_tokens, head.max_completion_tokens].into_iter().flatten();
+        let most = most.map(|most| (place(text, most), most.get().parse().ok())).collect();
+        Ok(Self { stream: head.stream.unwrap_or(false), model, model_at, usage, prompt_at, most, body })
     }
 
-    /// The body for the upstream: with the model's name there if it differs, and, with `ask_usage`, with the option
-    /// that makes the upstream tell the usage. Also says whether that option was added, so that the client must not
-    /// see its effect.
-    pub(crate) fn for_upstream(&self, model: Option<&str>, ask_usage: bool) -> (Bytes, bool) {
+    /// What the model is asked, as it is written.
+    pub(crate) fn prompt(&self) -> &[u8] {
+        &self.body[self.prompt_at.clone()]
+    }
+
+    /// An estimate of the prompt's tokens: four bytes each, as tokenizers make of English text.
+    pub(crate) fn prompt_tokens(&self) -> u64 {
+        (self.prompt_at.len() as u64).div_ceil(4).max(1)
+    }
+
+    /// The most tokens that the answer may have, if the request says so.
+    pub(crate) fn most_tokens(&self) -> Option<u64> {
+        self.most.iter().filter_map(|(_, most)| *most).min()
+    }
+
+    /// The body for the upstream, edited. Also says whether the option was added that makes the upstream tell the usage, so
+    /// that the client must not see its effect.
+    pub(crate) fn for_upstream(&self, Edits { model, ask_usage, most }: Edits<'_>) -> (Bytes, bool) {
         let mut edits: Vec<(Range<usize>, Cow<'_, str>)> = Vec::new();
         if let Some(name) = model {
             edits.push((self.model_at.clone(), serde_json::Value::from(name).to_string().into()));
@@ -94,10 +136,19 @@ impl ModelRequest {
             edits.push((at.clone(), Cow::Borrowed(text)));
             added = true;
         }
+        if let Some(most) = most {
+            let above = |asked: &Option<u64>| asked.is_none_or(|asked| asked > most);
+            let over = self.most.iter().filter(|(_, asked)| above(asked));
+            edits.extend(over.map(|(at, _)| (at.clone(), most.to_string().into())));
+            if self.most.is_empty() {
+                let open = memchr::memchr(b'{', &self.body).map_or(0, |at| at + 1);
+                edits.push((open..open, format!("\"max_tokens\":{most},").into()));
+            }
+        }
         if edits.is_empty() {
             return (self.body.clone(), false);
         }
-        edits.sort_by_key(|(at, _)| at.start);
+        edits.sort_by_key(|(at, _)| (at.start, at.end));
         let mut edited = Vec::with_capacity(self.body.len() + 64);
         let mut done = 0;
         for (at, text) in edits {
@@ -157,7 +208,7 @@ mod tests {
     }
 
     fn edited(body: &str, model: Option<&str>) -> (String, bool) {
-        let (bytes, added) = parse(body).unwrap().for_upstream(model, true);
+        let (bytes, added) = parse(body).unwrap().for_upstream(Edits { model, ask_usage: true, most: None });
         (String::from_utf8(bytes.to_vec()).unwrap(), added)
     }
 
@@ -166,7 +217,7 @@ mod tests {
         let body =
             r#" { "x" : 1.0e5, "model" : "a" , "stream_options":{"include_usage": true}, "é":"\u00e9" } "#;
         let request = parse(body).unwrap();
-        let (bytes, added) = request.for_upstream(None, true);
+        let (bytes, added) = request.for_upstream(Edits { ask_usage: true, ..Edits::default() });
         assert_eq!((bytes.as_ptr(), bytes.len(), added), (request.body.as_ptr(), body.len(), false));
     }
 
@@ -199,6 +250,31 @@ mod tests {
             added(r#"{"model":"m","stream_options":{"include_usage": true}}"#)
         );
         assert!(!case(r#","stream_options":{"include_usage":true}"#).1);
+    }
+
+    #[test]
+    fn the_length_of_answers_is_clamped() {
+        let case = |body: &str| {
+            let request = parse(&format!(r#"{{{body}"model":"m"}}"#)).unwrap();
+            let (bytes, _) = request.for_upstream(Edits { most: Some(100), ..Edits::default() });
+            String::from_utf8(bytes.to_vec()).unwrap()
+        };
+        assert_eq!(case(""), r#"{"max_tokens":100,"model":"m"}"#);
+        assert_eq!(case(r#""max_tokens":99,"#), r#"{"max_tokens":99,"model":"m"}"#);
+        for over in ["101", "null", "1e9", "-1", "\"x\""] {
+            let asked = format!(r#""max_completion_tokens":{over},"#);
+            assert_eq!(case(&asked), r#"{"max_completion_tokens":100,"model":"m"}"#, "{over}");
+        }
+        let both = case(r#""max_tokens":7,"max_completion_tokens":700,"#);
+        assert_eq!(both, r#"{"max_tokens":7,"max_completion_tokens":100,"model":"m"}"#);
+    }
+
+    #[test]
+    fn the_prompt_is_what_the_model_is_asked() {
+        let request = parse(r#"{"model":"m","messages":[ {"role":"user","content":"abcd"}]}"#).unwrap();
+        assert_eq!(request.prompt(), br#"[ {"role":"user","content":"abcd"}]"#);
+        assert_eq!(request.prompt_tokens(), 9);
+        assert_eq!(parse(r#"{"model":"m"}"#).unwrap().prompt_tokens(), 1);
     }
 
     #[test]

@@ -1,6 +1,12 @@
 //! Log -> client, and whole answers. Errors become statuses or error events here, and nowhere else.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use axum::{
     body::Body,
@@ -14,11 +20,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use http_body::Frame;
 use http_body_util::StreamBody;
 use prometheus_client::metrics::counter::Counter;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::{
     burst::Burst,
+    dispatch::NEWS,
     error::Failure,
+    journey::Journey,
     observe::Record,
     provider::openai,
     relay::timed_out,
@@ -96,6 +104,53 @@ pub(crate) async fn streamed(
     };
     pass(upstream, response.headers_mut());
     Ok(response)
+}
+
+/// The response of a stream whose turn has not come.
+pub(crate) fn queued(
+    events: impl Stream<Item = Result<Burst, End>> + Send + 'static,
+    position: Arc<AtomicUsize>,
+    delivery: Delivery,
+    record: Arc<Record>,
+) -> Response {
+    let events = events.inspect(move |item| {
+        if let Err(end) = item {
+            record.ended(end.cause, Some(end.code));
+        }
+    });
+    let items = events.flat_map(|item| match item {
+        Ok(burst) => apart(burst.wire).left_stream(),
+        Err(end) => stream::iter([Err(end)]).right_stream(),
+    });
+    delivery.respond(waiting(items, position, delivery.transport))
+}
+
+/// Until the first event, comments say how many are ahead in the queue. Where there are no comments, that the response has
+/// begun must do.
+pub(crate) fn waiting(
+    items: impl Stream<Item = Result<Numbered, End>> + Send + 'static,
+    position: Arc<AtomicUsize>,
+    transport: Transport,
+) -> impl Stream<Item = Result<Numbered, End>> + Send + 'static {
+    let state = (Box::pin(items), transport == Transport::Sse, position);
+    stream::unfold(state, |(mut items, waits, position)| async move {
+        if !waits {
+            return Some((items.next().await?, (items, false, position)));
+        }
+        let item = tokio::select! {
+            biased;
+            item = items.next() => item?,
+            () = sleep(NEWS) => {
+                let comment = match position.load(Relaxed) {
+                    0 => ": waiting\n".to_owned(),
+                    ahead => format!(": queued {ahead}\n"),
+                };
+                let comment = Numbered { id: None, wire: comment.into(), retry: None };
+                return Some((Ok(comment), (items, true, position)));
+            }
+        };
+        Some((item, (items, false, position)))
+    })
 }
 
 impl From<Burst> for Numbered {
@@ -215,21 +270,35 @@ async fn collect(body: &mut client::Body, limit: usize) -> Result<Collected, cli
 pub(crate) async fn whole(
     response: client::Response,
     buffer: usize,
-    deadline: Instant,
-    idle: Duration,
-    record: Arc<Record>,
+    journey: Journey,
 ) -> Result<Response, Failure> {
     let client::Response { status, headers, mut body } = response;
+    let (deadlines, record) = (journey.deadlines(), Arc::clone(journey.record()));
+    let deadline = journey.began() + deadlines.total.unwrap_or(A_DAY);
     let late = || timed_out(flumen_stream::Expired::Total);
     let collected = timeout_at(deadline, collect(&mut body, buffer)).await;
     record.facts().timings = Some(body.timings().clone());
     let content_type = headers.get(header::CONTENT_TYPE).cloned();
-    let payload = match collected.map_err(|_| late())?? {
-        Collected::Whole(answer) => {
-            record.facts().usage = openai::usage_of(&answer);
+    let failure = match collected {
+        Ok(Ok(collected)) => Ok(collected),
+        Ok(Err(error)) => Err(Failure::from(error)),
+        Err(_) => Err(late().into()),
+    };
+    let payload = match failure {
+        Ok(Collected::Whole(answer)) => {
+            let usage = openai::usage_of(&answer);
+            record.facts().usage = usage;
+            journey.finish(Cause::Complete, usage);
             Body::from(answer)
         }
-        Collected::Part(begun) => Body::new(StreamBody::new(rest(begun, body, deadline, idle, record))),
+        Ok(Collected::Part(begun)) => {
+            let idle = deadlines.idle.unwrap_or(A_DAY);
+            Body::new(StreamBody::new(rest(begun, body, deadline, idle, journey)))
+        }
+        Err(failure) => {
+            journey.finish(failure.cause, None);
+            return Err(failure);
+        }
     };
     let mut response = (status, payload).into_response();
     response.headers_mut().extend(content_type.map(|value| (header::CONTENT_TYPE, value)));
@@ -240,26 +309,33 @@ pub(crate) async fn whole(
     Ok(response)
 }
 
+const A_DAY: Duration = Duration::from_hours(24);
+
 fn rest(
     begun: Bytes,
     body: client::Body,
     deadline: Instant,
     idle: Duration,
-    record: Arc<Record>,
+    journey: Journey,
 ) -> impl futures_util::Stream<Item = Result<Frame<Bytes>, End>> {
-    let following = stream::unfold(Some((body, record)), move |state| async move {
-        let (mut body, record) = state?;
+    let following = stream::unfold(Some((body, journey)), move |state| async move {
+        let (mut body, journey) = state?;
         let patience = deadline.min(Instant::now() + idle);
         let piece = match timeout_at(patience, body.piece()).await {
-            Ok(piece) => piece?.map_err(|error| crate::error::upstream_end(&error)),
+            Ok(Some(piece)) => piece.map_err(|error| crate::error::upstream_end(&error)),
+            Ok(None) => {
+                journey.finish(Cause::Complete, None);
+                return None;
+            }
             Err(_) if patience == deadline => Err(timed_out(flumen_stream::Expired::Total)),
             Err(_) => Err(timed_out(flumen_stream::Expired::Idle)),
         };
-        record.facts().timings = Some(body.timings().clone());
+        journey.record().facts().timings = Some(body.timings().clone());
         match piece {
-            Ok(piece) => Some((Ok(Frame::data(piece)), Some((body, record)))),
+            Ok(piece) => Some((Ok(Frame::data(piece)), Some((body, journey)))),
             Err(end) => {
-                record.ended(end.cause, Some(end.code));
+                journey.record().ended(end.cause, Some(end.code));
+                journey.finish(end.cause, None);
                 Some((Err(end), None))
             }
         }

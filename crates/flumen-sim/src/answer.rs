@@ -33,6 +33,10 @@ pub(crate) struct Answer {
     size: usize,
     cap: u64,
     tokens: u64,
+    /// Tokens that were said before.
+    skipped: u64,
+    /// What is left of the piece in which that ended.
+    rest: String,
     finished: bool,
 }
 
@@ -54,7 +58,9 @@ impl Answer {
 
     fn new(source: Source, plan: &Plan, cap: Option<u64>) -> Self {
         let cap = cap.unwrap_or(u64::MAX);
-        let mut answer = Self { source, chunk: plan.chunk, size: plan.size, cap, tokens: 0, finished: false };
+        let (chunk, size) = (plan.chunk, plan.size);
+        let mut answer =
+            Self { source, chunk, size, cap, tokens: 0, skipped: 0, rest: String::new(), finished: false };
         answer.look_ahead();
         answer
     }
@@ -65,14 +71,29 @@ impl Answer {
         self
     }
 
-    /// Tokens so far.
+    /// Goes on after what was said before, however it is worded: as many bytes are left out.
+    pub(crate) fn skip(&mut self, spoken: &str) {
+        let mut left = spoken.len();
+        while left > 0 && !self.finished {
+            let mut piece = String::new();
+            self.next_piece(&mut piece);
+            if piece.len() > left {
+                let at = piece.ceil_char_boundary(left);
+                self.rest = piece.split_off(at);
+            }
+            left = left.saturating_sub(piece.len());
+        }
+        self.skipped = self.tokens;
+    }
+
+    /// Tokens so far, without those that were said before.
     pub(crate) fn tokens(&self) -> u64 {
-        self.tokens
+        self.tokens - self.skipped
     }
 
     /// Whether there is nothing more to come.
     pub(crate) fn is_over(&self) -> bool {
-        self.finished || self.tokens >= self.cap
+        self.finished && self.rest.is_empty() || self.tokens() >= self.cap
     }
 
     /// The reason for which the answer is over: `normal`, or that it was too long.
@@ -87,20 +108,29 @@ impl Answer {
             if self.is_over() {
                 break;
             }
-            match &mut self.source {
-                Source::Prose(prose, _) => text.push_str(prose.next()),
-                Source::Given { text: given, at } => {
-                    let piece = &given[*at..][..pieces::first(&given[*at..])];
-                    text.push_str(piece);
-                    *at += piece.len();
-                }
-            }
-            self.tokens += 1;
-            self.look_ahead();
+            self.next_piece(text);
         }
         for _ in text.len()..self.size {
             text.push('.');
         }
+    }
+
+    fn next_piece(&mut self, text: &mut String) {
+        if !self.rest.is_empty() {
+            text.push_str(&self.rest);
+            self.rest.clear();
+            return;
+        }
+        match &mut self.source {
+            Source::Prose(prose, _) => text.push_str(prose.next()),
+            Source::Given { text: given, at } => {
+                let piece = &given[*at..][..pieces::first(&given[*at..])];
+                text.push_str(piece);
+                *at += piece.len();
+            }
+        }
+        self.tokens += 1;
+        self.look_ahead();
     }
 
     fn look_ahead(&mut self) {
@@ -154,6 +184,25 @@ mod tests {
         assert_eq!(events.concat(), text);
         assert!(events.len() > 8);
         assert!(read(Answer::given(&plan("sim"), String::new(), None)).0.is_empty());
+    }
+
+    #[test]
+    fn an_answer_goes_on_after_any_part_of_it() {
+        for model in ["sim:tokens=40", "sim:lang=zh,tokens=30", "sim"] {
+            let (events, answer) = read(Answer::prose(&plan(model), 5, None));
+            let whole = events.concat();
+            for at in (0..=whole.len()).filter(|at| whole.is_char_boundary(*at)) {
+                let mut rest = Answer::prose(&plan(model), 5, None);
+                rest.skip(&whole[..at]);
+                let (events, rest) = read(rest);
+                assert_eq!(events.concat(), whole[at..], "{model} {at}");
+                assert!(rest.tokens() <= answer.tokens());
+                assert_eq!(rest.finish_reason("stop"), "stop");
+            }
+        }
+        let mut rest = Answer::prose(&plan("sim:tokens=40"), 5, Some(3));
+        rest.skip("twelve bytes");
+        assert_eq!(read(rest).1.tokens(), 3);
     }
 
     #[test]

@@ -28,9 +28,15 @@ pub(crate) fn order<'a>(
         return Err(ApiError::invalid("n", "one choice per request is all there is: `n` must be 1"));
     }
     let plan = Plan::new(settings, model, directives)?;
+    let spoken = messages
+        .last()
+        .filter(|last| request.continue_final_message == Some(true) && last.role == "assistant");
+    let spoken = spoken.map(crate::request::Message::text).unwrap_or_default();
+    let messages = if spoken.is_empty() { messages } else { &messages[..messages.len() - 1] };
     let texts: Vec<String> = messages.iter().map(crate::request::Message::text).collect();
     let prompt =
-        Prompt::new(messages.iter().map(|message| &*message.role).zip(texts.iter().map(|text| &**text)));
+        Prompt::new(messages.iter().map(|message| &*message.role).zip(texts.iter().map(|text| &**text)))
+            .continued(&spoken);
     let user = messages.iter().rposition(|message| message.role == "user").map_or("", |at| &*texts[at]);
     let (mut shape, mut text) = (Shape::Chat, None);
     if plan.echo {
@@ -43,5 +49,5 @@ pub(crate) fn order<'a>(
         };
         text = Some(toolcall::arguments(function, seed));
     }
-    Ok(Order { settings, plan, model, request, prompt, shape, text, started })
+    Ok(Order { settings, plan, model, request, prompt, shape, text, spoken, started })
 }

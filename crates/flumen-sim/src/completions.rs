@@ -32,5 +32,6 @@ pub(crate) fn order<'a>(
     let plan = Plan::new(settings, model, directives)?;
     let prompt = Prompt::new([("", &**text)].into_iter());
     let text = plan.echo.then(|| text.clone());
-    Ok(Order { settings, plan, model, request, prompt, shape: Shape::Text, text, started })
+    let spoken = String::new();
+    Ok(Order { settings, plan, model, request, prompt, shape: Shape::Text, text, spoken, started })
 }

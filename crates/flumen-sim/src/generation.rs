@@ -54,22 +54,25 @@ pub(crate) struct Order<'a> {
     pub(crate) shape: Shape,
     /// The text of the answer, if it is not to be made up.
     pub(crate) text: Option<String>,
+    /// The beginning of the answer, which is not given again.
+    pub(crate) spoken: String,
     pub(crate) started: Instant,
 }
 
 impl Order<'_> {
     /// Answers.
     pub(crate) async fn fill(self, ticket: Ticket) -> Reply {
-        let Self { settings, mut plan, model, request, prompt, shape, text, started } = self;
+        let Self { settings, mut plan, model, request, prompt, shape, text, spoken, started } = self;
         plan.language = plan.language.or(prompt.language);
         let own_seed = plan.seed.or(request.seed.map(i64::cast_unsigned));
         let seed = own_seed.unwrap_or(crate::hash::mix(settings.seed) ^ prompt.hash);
         let cap = request.max_completion_tokens.or(request.max_tokens);
-        let answer = match (text, &shape) {
+        let mut answer = match (text, &shape) {
             (Some(text), Shape::ToolCall { .. }) => Answer::given(&plan, text, cap).unpadded(),
             (Some(text), Shape::Chat | Shape::Text) => Answer::given(&plan, text, cap),
             (None, _) => Answer::prose(&plan, seed, cap),
         };
+        answer.skip(&spoken);
         let include_usage =
             request.stream_options.as_ref().and_then(|options| options.include_usage).unwrap_or(false);
         let generation = Generation {

@@ -21,6 +21,8 @@ pub(crate) struct Request {
     pub(crate) n: Option<u64>,
     pub(crate) tools: Option<Vec<Tool>>,
     pub(crate) tool_choice: Option<Value>,
+    /// The last message is the beginning of the answer, which goes on after it (as vLLM and SGLang call it).
+    pub(crate) continue_final_message: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -128,5 +130,10 @@ impl Prompt {
             language = Language::of(text);
         }
         Self { hash: hash.finish(), tokens, language }
+    }
+
+    /// The same prompt, to which the beginning of the answer was added: it counts as prompt and changes nothing else.
+    pub(crate) fn continued(self, spoken: &str) -> Self {
+        Self { tokens: self.tokens + pieces::count(spoken), ..self }
     }
 }

@@ -7,14 +7,16 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use toml::Table;
 
 use super::{
-    AccessFormat, Config, Level, Log, Model, OpenAi, Protocol, Secret, Server, ServerTls, Sim, Stream,
+    AccessFormat, Config, Continuation, Level, Log, OpenAi, Protocol, Secret, Server, ServerTls, Sim, Stream,
     Timeouts, Upstream, UpstreamKind,
     load::relative,
-    section::{KeyFault, Section, meant},
+    section::{KeyFault, Section},
 };
 
+mod pools;
 mod streams;
 
+use pools::{continuation, health, model, pool};
 use streams::{compression, cors, resume};
 
 /// Where relative paths start, what the environment holds, and which files were read.
@@ -39,13 +41,36 @@ pub(super) fn check(table: &Table, context: &mut Context, faults: &mut Vec<KeyFa
         upstreams.insert(name.to_owned(), upstream(section, context));
     });
     let upstreams = if own_upstreams { upstreams } else { default.upstreams };
-    let mut models = BTreeMap::new();
+    let health = health(root.section("health"), &default.health);
+    let mut pools = BTreeMap::new();
+    root.map("pools", |name, mut section| {
+        if upstreams.contains_key(name) {
+            section.fault(
+                "upstreams",
+                "an upstream has the same name",
+                Some("give the pool another".to_owned()),
+            );
+        }
+        pools.insert(name.to_owned(), pool(section, &upstreams));
+    });
+    let (mut models, mut aliases) = (BTreeMap::new(), Vec::new());
     let own_models = root.map("models", |name, section| {
-        if let Some(model) = model(name, section, &upstreams) {
+        if let Some((model, others)) = model(name, section, &upstreams, &mut pools) {
+            aliases.extend(others.into_iter().map(|alias| (alias, name.to_owned())));
             models.insert(name.to_owned(), model);
         }
     });
-    let models = if own_models { models } else { default.models };
+    let mut names = BTreeMap::new();
+    for (alias, name) in aliases {
+        if alias.is_empty() || models.contains_key(&alias) || names.insert(alias.clone(), name).is_some() {
+            root.fault(
+                "models",
+                format_args!("the alias `{alias}` is the name or alias of another model"),
+                None,
+            );
+        }
+    }
+    let (models, pools) = if own_models { (models, pools) } else { (default.models, default.pools) };
     if own_upstreams && !own_models {
         let name = upstreams.keys().next().map_or("NAME", String::as_str);
         root.fault(
@@ -55,7 +80,7 @@ pub(super) fn check(table: &Table, context: &mut Context, faults: &mut Vec<KeyFa
         );
     }
     root.finish();
-    Config { server, timeouts, stream, resume, cors, log, upstreams, models }
+    Config { server, timeouts, stream, resume, cors, log, health, upstreams, pools, models, aliases: names }
 }
 
 fn server(mut section: Section<'_>, default: &Server, context: &mut Context) -> Server {
@@ -180,8 +205,19 @@ fn upstream(mut section: Section<'_>, context: &mut Context) -> Upstream {
         }
         Kind::Sim => (UpstreamKind::Sim(sim(&mut section)), None),
     };
-    let upstream =
-        Upstream { kind, first_token, idle: section.duration("idle"), total: section.duration("total") };
+    // The simulator can go on with what it began.
+    let own = match &kind {
+        UpstreamKind::Sim(_) => Some(Continuation::FinalMessage),
+        UpstreamKind::OpenAi(_) => continuation(&mut section),
+    };
+    let upstream = Upstream {
+        kind,
+        first_token,
+        idle: section.duration("idle"),
+        total: section.duration("total"),
+        concurrency: section.integer("concurrency", 1..=10_000_000),
+        continuation: own,
+    };
     section.finish();
     upstream
 }
@@ -218,12 +254,17 @@ fn openai(section: &mut Section<'_>, context: &mut Context) -> OpenAi {
         }
         context.files.push(file.clone());
     }
+    let health_path = section.string("health_path");
+    if health_path.as_deref().is_some_and(|path| !path.starts_with('/')) {
+        section.fault("health_path", "a path starts with `/`", None);
+    }
     OpenAi {
         base_url: base_url.unwrap_or_default(),
         key: key(section, context),
         headers: headers(section),
         protocol: section.choice("protocol", Protocol::NAMES, Protocol::default()),
         ca_file,
+        health_path,
     }
 }
 
@@ -289,28 +330,4 @@ fn headers(section: &mut Section<'_>) -> HeaderMap {
         }
     }
     headers
-}
-
-fn model(name: &str, mut section: Section<'_>, upstreams: &BTreeMap<String, Upstream>) -> Option<Model> {
-    let upstream = section.string("upstream");
-    let names: Vec<_> = upstreams.keys().map(String::as_str).collect();
-    let renamed = section.string("name");
-    let resume = section.boolean("resume");
-    if renamed.is_some() && name.ends_with('*') {
-        section.fault("name", "a pattern stands for many models and cannot rename them", None);
-    }
-    match &upstream {
-        None => section.fault(
-            "upstream",
-            "a model needs an upstream",
-            Some(format!("known: {}", names.join(", "))),
-        ),
-        Some(upstream) if !upstreams.contains_key(upstream) => {
-            let hint = meant(upstream, &names).unwrap_or_else(|| format!("known: {}", names.join(", ")));
-            section.fault("upstream", format_args!("there is no upstream `{upstream}`"), Some(hint));
-        }
-        Some(_) => {}
-    }
-    section.finish();
-    upstream.map(|upstream| Model { upstream, name: renamed, resume })
 }

@@ -61,6 +61,14 @@ impl<'a> Section<'a> {
         Section::new(path, table, self.faults)
     }
 
+    /// A table within this one, if it is there.
+    pub(super) fn table(&mut self, key: &'static str) -> Option<Section<'_>> {
+        let table = self.take(key, "a table", Value::as_table)?;
+        let mut path = self.path.clone();
+        path.push(key.to_owned());
+        Some(Section::new(path, Some(table), self.faults))
+    }
+
     /// The tables of a map: their names, and each as a section.
     pub(super) fn map(&mut self, key: &'static str, mut each: impl FnMut(&str, Section<'_>)) -> bool {
         let Some(table) = self.take(key, "a table", Value::as_table) else { return false };
@@ -103,6 +111,16 @@ impl<'a> Section<'a> {
             table.iter().map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect()
         };
         self.take(key, "a table of strings", read).unwrap_or_default()
+    }
+
+    pub(super) fn numbers(&mut self, key: &'static str) -> Vec<(String, f64)> {
+        let read = |value: &Value| {
+            let number = |value: &Value| {
+                value.as_float().or_else(|| Some(f64::from(i32::try_from(value.as_integer()?).ok()?)))
+            };
+            value.as_table()?.iter().map(|(name, value)| Some((name.clone(), number(value)?))).collect()
+        };
+        self.take(key, "a table of numbers", read).unwrap_or_default()
     }
 
     /// One of a list of names.

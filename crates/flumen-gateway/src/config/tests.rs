@@ -51,7 +51,8 @@ fn the_example_knows_every_key_and_no_other() {
     }
     assert!(faults.iter().any(|fault| fault.contains("key_file: give either")));
     assert!(faults.iter().any(|fault| fault.contains("ca_file")));
-    let source = concat!(include_str!("check.rs"), include_str!("check/streams.rs"));
+    let source =
+        concat!(include_str!("check.rs"), include_str!("check/streams.rs"), include_str!("check/pools.rs"));
     let getters = [
         "section(",
         "map(",
@@ -64,6 +65,8 @@ fn the_example_knows_every_key_and_no_other() {
         "boolean(",
         "integer(",
         "number(",
+        "numbers(",
+        "table(",
     ];
     for getter in getters {
         for call in source.split(&format!(".{getter}")).skip(1) {
@@ -109,7 +112,7 @@ fn unknown_keys_deep_inside_are_found() {
         [
             "dir/flumen.toml:8: upstreams.b.base_ur: unknown key (did you mean `base_url`?)",
             "dir/flumen.toml:10: models.m.upstream: there is no upstream `bb` (known: a, b)",
-            "dir/flumen.toml:11: models.m.zzz: unknown key (known keys: upstream, name, resume)",
+            "dir/flumen.toml:11: models.m.zzz: unknown key (known keys: upstream, pool, name, resume, aliases)",
         ]
     );
 }
@@ -186,7 +189,7 @@ fn keys_come_from_the_environment_or_a_file_and_are_never_shown() {
 fn the_exact_name_wins_then_the_longest_pattern() {
     let mut config = parse_with(MINIMAL, &[]).unwrap();
     for name in ["gpt-*", "gpt-4*", "gpt-4o"] {
-        config.models.insert(name.to_owned(), Model { upstream: "a".to_owned(), name: None, resume: None });
+        config.models.insert(name.to_owned(), Model { pool: "a".to_owned(), name: None, resume: None });
     }
     let key = |model: &str| config.route(model).map(|(key, _)| key.to_owned());
     assert_eq!(key("gpt-4o").as_deref(), Some("gpt-4o"));

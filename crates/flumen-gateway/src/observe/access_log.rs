@@ -57,6 +57,11 @@ struct Line<'a> {
     dialect: Option<&'a str>,
     model: Option<&'a str>,
     upstream: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    attempts: Vec<Attempt<'a>>,
+    #[serde(skip_serializing_if = "is_zero")]
+    seams: u32,
+    queue_ms: Option<f64>,
     tenant: Option<&'a str>,
     stream: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -88,6 +93,19 @@ struct Line<'a> {
     paused_ms: f64,
 }
 
+/// One upstream that was asked.
+#[derive(Serialize)]
+struct Attempt<'a> {
+    upstream: &'a str,
+    outcome: &'a str,
+    ms: f64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
 /// Milliseconds with three decimals: microseconds are what can be measured.
 fn ms(span: Duration) -> f64 {
     (span.as_secs_f64() * 1e6).round() / 1e3
@@ -108,6 +126,17 @@ impl<'a> Line<'a> {
             dialect: facts.dialect,
             model: facts.model.as_deref(),
             upstream: facts.upstream.as_deref(),
+            attempts: facts
+                .tried
+                .iter()
+                .map(|tried| Attempt {
+                    upstream: &tried.upstream,
+                    outcome: tried.outcome,
+                    ms: ms(tried.took),
+                })
+                .collect(),
+            seams: facts.seams,
+            queue_ms: facts.queued.map(ms),
             tenant: None,
             stream: facts.stream,
             stream_id: facts.stream_id.as_deref(),
@@ -160,6 +189,10 @@ impl<'a> Line<'a> {
         put("dialect", self.dialect.as_ref().map(|dialect| dialect as _));
         put("model", self.model.as_ref().map(|model| model as _));
         put("upstream", self.upstream.as_ref().map(|upstream| upstream as _));
+        let tried: Vec<_> =
+            self.attempts.iter().map(|tried| format!("{}:{}", tried.upstream, tried.outcome)).collect();
+        put("attempts", (!tried.is_empty()).then_some(&tried.join(",") as _));
+        put("queue_ms", self.queue_ms.as_ref().map(|queued| queued as _));
         put("stream_id", self.stream_id.as_ref().map(|id| id as _));
         put("tenant", self.tenant.as_ref().map(|tenant| tenant as _));
         put("in", Some(&format_args!("{}+{}B", self.header_bytes_in, self.body_bytes_in)));

@@ -24,6 +24,11 @@ use prometheus_client::{
 };
 
 use super::record::Facts;
+use crate::pool::Pools;
+
+mod pools;
+
+use pools::PoolMetrics;
 
 /// The gateway's metrics. Labels come from the configuration, never from a request, so their number is bounded.
 #[derive(Debug)]
@@ -45,6 +50,8 @@ pub(crate) struct Metrics {
     upstream_tls: Family<UpstreamLabels, Histogram, Buckets>,
     upstream_header: Family<UpstreamLabels, Histogram, Buckets>,
     upstream_first_byte: Family<UpstreamLabels, Histogram, Buckets>,
+    seams: Family<RouteLabels, Counter>,
+    pools: PoolMetrics,
     errors: Family<ErrorLabels, Counter>,
     disconnects: Counter,
     resumes: Counter,
@@ -123,6 +130,8 @@ pub(crate) struct RouteMetrics {
     pub gap: Histogram,
     /// Seconds for which the upstream was not read because the client was slow.
     pub paused: Counter<f64, AtomicU64>,
+    /// Answers that went on here after another upstream failed.
+    pub seams: Counter,
     /// Bytes that streams hold; shared by all routes.
     pub buffered: Arc<AtomicUsize>,
 }
@@ -148,6 +157,8 @@ impl Metrics {
             upstream_tls: Family::new_with_constructor(PHASES),
             upstream_header: Family::new_with_constructor(WAITS),
             upstream_first_byte: Family::new_with_constructor(WAITS),
+            seams: Family::default(),
+            pools: PoolMetrics::new(),
             errors: Family::default(),
             disconnects: Counter::default(),
             resumes: Counter::default(),
@@ -212,6 +223,12 @@ impl Metrics {
         ] {
             registry.register_with_unit(name, help, seconds(), family.clone());
         }
+        registry.register(
+            "seams",
+            "Answers that went on here after another upstream failed in the middle",
+            self.seams.clone(),
+        );
+        self.pools.register(registry);
         registry.register("errors", "Requests that did not end well, timeouts included", self.errors.clone());
         registry.register("client_disconnects", "Clients that left before the end", self.disconnects.clone());
         registry.register("resumes", "Readers that came back to a stream", self.resumes.clone());
@@ -256,8 +273,24 @@ impl Metrics {
             bytes_in: self.bytes_in.get_or_create(&labels).clone(),
             gap: self.gap.get_or_create(&labels).clone(),
             paused: self.paused.get_or_create(&labels).clone(),
+            seams: self.seams.get_or_create(&labels).clone(),
             buffered: Arc::clone(&self.buffered),
         }
+    }
+
+    /// Counts an upstream that was asked.
+    pub(crate) fn tried(&self, upstream: &str, outcome: &'static str) {
+        self.pools.tried(upstream, outcome);
+    }
+
+    /// Counts a request for which a second upstream of the pool was asked.
+    pub(crate) fn hedged(&self, pool: &str) {
+        self.pools.hedged(pool);
+    }
+
+    /// Notes how long a request waited for its turn at a pool.
+    pub(crate) fn waited(&self, pool: &str, wait: Duration) {
+        self.pools.waited(pool, wait);
     }
 
     /// Counts a reader that came back, and returns the counter of the frames that it gets.
@@ -321,7 +354,8 @@ impl Metrics {
     }
 
     /// The text that Prometheus scrapes (OpenMetrics).
-    pub(crate) fn scrape(&self, gate: &Gate, store: &dyn Store) -> String {
+    pub(crate) fn scrape(&self, gate: &Gate, store: &dyn Store, pools: &Pools) -> String {
+        self.pools.read(pools);
         let whole = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         let holding = store.holding();
         self.kept.set(whole(holding.streams as u64));

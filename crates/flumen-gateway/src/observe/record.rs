@@ -8,7 +8,10 @@ use flumen_wire::client::Timings;
 use http::{Method, StatusCode};
 use tokio::time::Instant;
 
-use super::{access_log::AccessLog, metrics::Metrics};
+use super::{
+    access_log::AccessLog,
+    metrics::{Metrics, RouteMetrics},
+};
 use crate::provider::openai::Usage;
 
 /// The record of one request. It settles when its last holder lets go: the line of the access log is written and the
@@ -42,6 +45,12 @@ pub(crate) struct Facts {
     pub model: Option<String>,
     /// The configured name of the upstream.
     pub upstream: Option<String>,
+    /// Upstreams that were asked, where one was not enough.
+    pub tried: Vec<Tried>,
+    /// How often the answer went on at another upstream.
+    pub seams: u32,
+    /// How long the request waited for its turn.
+    pub queued: Option<Duration>,
     /// Whether the answer is streamed.
     pub stream: bool,
     /// The beginning of the id of the stream that the request began or read.
@@ -72,6 +81,17 @@ pub(crate) struct Facts {
     pub paused: Duration,
 }
 
+/// One upstream that was asked, and what came of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Tried {
+    /// Its configured name.
+    pub upstream: String,
+    /// What came of it.
+    pub outcome: &'static str,
+    /// How long it took.
+    pub took: Duration,
+}
+
 impl Record {
     /// Opens the record of a request that has just come.
     pub(crate) fn open(facts: Facts, metrics: Arc<Metrics>, log: AccessLog) -> Arc<Self> {
@@ -86,6 +106,15 @@ impl Record {
     /// The metrics that this record feeds.
     pub(crate) fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
+    }
+
+    /// The metrics of the model at the upstream that answers, as far as they are known.
+    pub(crate) fn route(&self) -> RouteMetrics {
+        let facts = self.facts();
+        let name = |name: &Option<String>| name.clone().unwrap_or_default();
+        let (model, upstream) = (name(&facts.model), name(&facts.upstream));
+        drop(facts);
+        self.metrics.route(&model, &upstream)
     }
 
     /// The facts, to be read or completed. Held for moments only.

@@ -11,15 +11,39 @@ pub(crate) struct HttpServer {
     client: Client,
     /// What every request carries: the key and the operator's own headers.
     headers: Arc<HeaderMap>,
+    /// Whom to ask whether it is well, and by which path.
+    check: Option<(Client, String)>,
 }
 
 impl HttpServer {
-    /// A server at an endpoint; `headers` go with every request.
+    /// A server at an endpoint; `headers` go with every request. `health_path` is a path on the server, not below the base.
     ///
     /// # Errors
     /// When a root certificate is unusable.
-    pub(crate) fn new(endpoint: Endpoint, options: Options, headers: HeaderMap) -> Result<Self, Error> {
-        Ok(Self { client: Client::new(endpoint, options)?, headers: Arc::new(headers) })
+    pub(crate) fn new(
+        endpoint: Endpoint,
+        options: Options,
+        headers: HeaderMap,
+        health_path: Option<&str>,
+    ) -> Result<Self, Error> {
+        let check = match health_path {
+            Some(path) => Some((Client::new(endpoint.clone().root(), options.clone())?, path.to_owned())),
+            None => None,
+        };
+        Ok(Self { client: Client::new(endpoint, options)?, headers: Arc::new(headers), check })
+    }
+
+    /// Whether it can be asked how it is.
+    pub(crate) fn has_check(&self) -> bool {
+        self.check.is_some()
+    }
+
+    /// Asks whether it is well.
+    pub(crate) async fn check(&self) -> bool {
+        let Some((client, path)) = &self.check else { return true };
+        let headers = HeaderMap::clone(&self.headers);
+        let request = Request { method: Method::GET, path: path.clone(), headers, body: bytes::Bytes::new() };
+        client.send(&request).await.is_ok_and(|response| response.status.is_success())
     }
 
     pub(super) async fn send(&self, call: Call) -> Result<Response, Error> {

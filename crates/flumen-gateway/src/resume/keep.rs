@@ -1,6 +1,10 @@
 //! A generation that belongs to the gateway, not to a connection.
 
-use std::{future::poll_fn, sync::Arc, time::SystemTime};
+use std::{
+    future::poll_fn,
+    sync::{Arc, atomic::AtomicUsize},
+    time::{Duration, SystemTime},
+};
 
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -8,8 +12,7 @@ use flumen_store::{About, Producer, Reader, Refused, StreamId, Unwanted};
 use flumen_stream::{Cause, End, Watermarks};
 use futures_util::StreamExt;
 use http::{HeaderMap, StatusCode};
-use prometheus_client::metrics::counter::Counter;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::timeout};
 
 use super::{
     Delivery, Wish,
@@ -24,6 +27,7 @@ use crate::{
     core::Core,
     dispatch::{Answering, Dispatch},
     error::Failure,
+    observe::Record,
     respond::{self, First},
     sink::{Gone, Sink},
 };
@@ -41,7 +45,10 @@ pub(crate) enum Kept {
 /// A generation that runs, and its first reader.
 pub(crate) struct Begun {
     pub(crate) reader: Reader,
-    frames_out: Counter,
+    record: Arc<Record>,
+    /// After this wait the response begins, and says how many are ahead.
+    announce: Option<Duration>,
+    position: Arc<AtomicUsize>,
     told: oneshot::Receiver<Result<HeaderMap, Response>>,
 }
 
@@ -115,11 +122,13 @@ fn start(
         facts.outlives = true;
     }
     let (tell, told) = oneshot::channel();
-    let frames_out = dispatch.metrics.frames_out.clone();
+    let record = Arc::clone(&dispatch.record);
+    let announce = dispatch.pool.config().queue.announce;
+    let position = Arc::clone(&dispatch.position);
     let (store, id) = (Arc::clone(core.store()), producer.id());
     let generation = Generation { core: Arc::clone(core), producer, key, tell };
     core.generations().spawn(Box::pin(guarded(store, id, generation.run(dispatch))));
-    Kept::Begun(Box::new(Begun { reader, frames_out, told }))
+    Kept::Begun(Box::new(Begun { reader, record, announce, position, told }))
 }
 
 struct Generation {
@@ -132,7 +141,7 @@ struct Generation {
 
 impl Generation {
     async fn run(mut self, dispatch: Dispatch) {
-        let (record, answer_by) = (Arc::clone(&dispatch.record), dispatch.answer_by());
+        let record = Arc::clone(&dispatch.record);
         let sent = tokio::select! {
             biased;
             sent = dispatch.send() => sent,
@@ -148,7 +157,8 @@ impl Generation {
                 Ok((answering, false)) => {
                     let end = End::new(Cause::UpstreamError, "the upstream did not begin a stream")
                         .with_code("upstream_refused");
-                    let response = respond::upstream_refused(answering.response, answer_by, &record).await;
+                    let by = answering.answer_by();
+                    let response = respond::upstream_refused(answering.response, by, &record).await;
                     return self.refuse(response, end).await;
                 }
                 Err(failure) => {
@@ -188,20 +198,22 @@ impl Begun {
     /// # Errors
     /// The response that says why it does not.
     pub(crate) async fn answer(self) -> Result<(Reader, HeaderMap), Response> {
-        match self.told.await {
-            Ok(told) => told.map(|headers| (self.reader, headers)),
-            // It was stopped, or the server was, before the answer began: the stream says so.
-            Err(_) => Ok((self.reader, HeaderMap::new())),
-        }
+        let headers = begun(self.told.await)?;
+        Ok((self.reader, headers))
     }
 
     /// The response to the request that began the stream.
-    pub(crate) async fn respond(self, core: &Core, delivery: Delivery) -> Response {
-        let frames_out = self.frames_out.clone();
-        let (reader, headers) = match self.answer().await {
-            Ok(answer) => answer,
+    pub(crate) async fn respond(mut self, core: &Core, delivery: Delivery) -> Response {
+        let told = match self.announce {
+            Some(patience) => timeout(patience, &mut self.told).await,
+            None => Ok((&mut self.told).await),
+        };
+        let Ok(told) = told else { return self.waiting(core, delivery) };
+        let headers = match begun(told) {
+            Ok(headers) => headers,
             Err(response) => return response,
         };
+        let (reader, mut count) = (self.reader, counting(self.record));
         let id = reader.id();
         let reading = Reading::new(reader, core.shutdown(), core.store().is_durable());
         let judge = |numbered: &Numbered| {
@@ -212,9 +224,7 @@ impl Begun {
         match respond::first(reading, delivery.heartbeat, judge).await {
             Ok(First::Refused(payload)) => respond::bad_gateway(payload),
             Ok(First::Begun(events)) => {
-                let mut response = delivery.respond(events.inspect(move |_| {
-                    frames_out.inc();
-                }));
+                let mut response = delivery.respond(events.inspect(move |_| count()));
                 respond::pass(&headers, response.headers_mut());
                 name(&mut response, id);
                 response
@@ -222,4 +232,32 @@ impl Begun {
             Err(end) => Failure::from(end).into_response(),
         }
     }
+
+    /// The response of a stream whose turn has not come. Nobody hears any more whether the answer begins: if it does not, the
+    /// stream says why.
+    fn waiting(self, core: &Core, delivery: Delivery) -> Response {
+        let Self { reader, position, record, .. } = self;
+        let mut count = counting(record);
+        let id = reader.id();
+        let reading = Reading::new(reader, core.shutdown(), core.store().is_durable());
+        let counted = reading.inspect(move |_| count());
+        let mut response = delivery.respond(respond::waiting(counted, position, delivery.transport));
+        name(&mut response, id);
+        response
+    }
+}
+
+/// Counts events to the client, once it is known which upstream they are of.
+fn counting(record: Arc<Record>) -> impl FnMut() + Send + 'static {
+    let mut counter = None;
+    move || {
+        counter.get_or_insert_with(|| record.route().frames_out).inc();
+    }
+}
+
+/// What was said of an answer's beginning. Nothing was when it was stopped before, or the server was: the stream says so.
+fn begun(
+    told: Result<Result<HeaderMap, Response>, oneshot::error::RecvError>,
+) -> Result<HeaderMap, Response> {
+    told.unwrap_or_else(|_| Ok(HeaderMap::new()))
 }

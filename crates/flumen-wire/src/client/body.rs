@@ -16,6 +16,8 @@ use super::{Error, Timings, http1, http2};
 pub struct Body {
     source: Source,
     timings: Timings,
+    /// What was read and put back.
+    unread: Option<Bytes>,
 }
 
 enum Source {
@@ -26,18 +28,18 @@ enum Source {
 
 impl Body {
     pub(super) fn http1(incoming: http1::Incoming, timings: Timings) -> Self {
-        Self { source: Source::Http1(Box::new(incoming)), timings }
+        Self { source: Source::Http1(Box::new(incoming)), timings, unread: None }
     }
 
     pub(super) fn http2(incoming: http2::Incoming, timings: Timings) -> Self {
-        Self { source: Source::Http2(Box::new(incoming)), timings }
+        Self { source: Source::Http2(Box::new(incoming)), timings, unread: None }
     }
 
     /// A body that comes from within this process, as if it came from a server.
     pub fn local(stream: impl Stream<Item = Result<Bytes, Error>> + Send + 'static) -> Self {
         let mut timings = Timings::new();
         timings.header = Some(std::time::Duration::ZERO);
-        Self { source: Source::Local(stream.boxed()), timings }
+        Self { source: Source::Local(stream.boxed()), timings, unread: None }
     }
 
     /// What the exchange took so far.
@@ -60,8 +62,16 @@ impl Body {
         poll_fn(|cx| self.poll_piece(cx)).await
     }
 
+    /// Puts back what was read, so that it is read again. Only what was put back last is kept.
+    pub fn put_back(&mut self, piece: Bytes) {
+        self.unread = Some(piece);
+    }
+
     /// The poll form of [`piece`](Self::piece).
     pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
+        if let Some(piece) = self.unread.take() {
+            return Poll::Ready(Some(Ok(piece)));
+        }
         let piece = ready!(match &mut self.source {
             Source::Http1(incoming) => incoming.poll_piece(cx),
             Source::Http2(incoming) => incoming.poll_piece(cx),

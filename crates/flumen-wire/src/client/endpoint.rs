@@ -37,6 +37,12 @@ impl Endpoint {
         self
     }
 
+    /// The same server without the base path.
+    pub fn root(mut self) -> Self {
+        self.base.clear();
+        self
+    }
+
     /// The request target for a path that starts with `/`.
     pub(super) fn target(&self, path: &str) -> String {
         format!("{}{path}", self.base)

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     core::Core,
     error::Failure,
-    generate::{Answer, Asked, CHAT, COMPLETIONS, begin, forwarded},
+    generate::{Answer, Asked, CHAT, COMPLETIONS, begin},
     observe::facts_of,
     resume::{
         Kept, Wish,
@@ -121,7 +121,7 @@ impl Client {
         let begun = async {
             let mut wish = Wish::of(&HeaderMap::new())?.resuming(idempotency_key);
             wish.owner.clone_from(&self.owner);
-            let asked = Asked { endpoint, wish: &wish, headers: forwarded(&self.headers), body };
+            let asked = Asked { endpoint, wish: &wish, headers: self.headers.clone(), body };
             begin(&self.core, asked, Arc::clone(&record)).await
         };
         let refused = |failure: Failure| {

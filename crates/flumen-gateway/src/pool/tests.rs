@@ -1,0 +1,106 @@
+use std::{collections::BTreeMap, time::Duration};
+
+use super::*;
+use crate::config::Config;
+
+fn pool(more: impl FnOnce(&mut Config)) -> Arc<Pool> {
+    let mut config = Config::embedded();
+    let upstream = config.upstreams["sim"].clone();
+    for name in ["a", "b", "c"] {
+        config.upstreams.insert(name.to_owned(), upstream.clone());
+    }
+    let members = ["a", "b", "c"].map(|name| (name.to_owned(), 1.0));
+    config.pools.insert("p".to_owned(), config::Pool::of(BTreeMap::from(members)));
+    more(&mut config);
+    Arc::clone(Pools::new(&config, None).get("p").unwrap())
+}
+
+fn attempt(pool: &Arc<Pool>, avoid: &[&str]) -> Option<Attempt> {
+    let avoid: Vec<_> = avoid.iter().map(|name| (*name).to_owned()).collect();
+    match pool.pick(None, &avoid, |_| true) {
+        Picked::Attempt(attempt) => Some(attempt),
+        Picked::Busy | Picked::Nobody => None,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broken_upstream_is_left_out_and_the_last_one_never() {
+    let pool = pool(|_| {});
+    for _ in 0..100 {
+        let mut attempt = attempt(&pool, &[]).unwrap();
+        if attempt.upstream() == "a" { attempt.failed() } else { attempt.succeeded() }
+    }
+    let left: Vec<_> = (0..6).map(|_| attempt(&pool, &[]).unwrap().upstream().to_owned()).collect();
+    assert!(!left.contains(&"a".to_owned()), "{left:?}");
+    for _ in 0..100 {
+        attempt(&pool, &[]).unwrap().failed();
+    }
+    let closed = pool.members().filter(|member| member.standing().breaker == "closed").count();
+    assert_eq!(closed, 1, "never all open at once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upstream_is_not_tried_twice_and_one_that_does_not_fit_not_once() {
+    let pool = pool(|_| {});
+    assert!(attempt(&pool, &["a", "b", "c"]).is_none());
+    assert_eq!(attempt(&pool, &["a", "b"]).unwrap().upstream(), "c");
+    assert!(matches!(pool.pick(None, &[], |name| name == "x"), Picked::Nobody));
+}
+
+#[tokio::test(start_paused = true)]
+async fn drained_upstreams_get_nothing_and_unwell_ones_only_when_there_is_no_other() {
+    let pool = pool(|_| {});
+    let members: Vec<_> = pool.members().cloned().collect();
+    members[0].drain(true);
+    members[1].hold(true);
+    members[2].checked(false);
+    assert_eq!(attempt(&pool, &[]).unwrap().upstream(), "c", "the last resort");
+    members[2].drain(true);
+    assert!(attempt(&pool, &[]).is_none());
+    members[1].hold(false);
+    assert_eq!(attempt(&pool, &[]).unwrap().upstream(), "b");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_place_gets_the_next_that_is_free() {
+    let pool = pool(|config| {
+        for upstream in config.upstreams.values_mut() {
+            upstream.concurrency = Some(1);
+        }
+    });
+    let mut held: Vec<_> = (0..3).map(|_| attempt(&pool, &[]).unwrap()).collect();
+    assert!(matches!(pool.pick(None, &[], |_| true), Picked::Busy));
+    let until = Instant::now() + Duration::from_secs(1);
+    let waiting = pool.place(None, &[], |_| true, until);
+    let freed = async {
+        tokio::task::yield_now().await;
+        held.pop().unwrap().succeeded();
+    };
+    assert!(tokio::join!(waiting, freed).0.is_some());
+    let _rest = (held, attempt(&pool, &[]).unwrap());
+    assert!(pool.place(None, &[], |_| true, until).await.is_none(), "not for ever");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outlier_is_left_out_for_a_while() {
+    let pool = pool(|config| config.health.failures = 1000);
+    for round in 0..300 {
+        let mut attempt = attempt(&pool, &[]).unwrap();
+        if attempt.upstream() == "b" && round % 6 != 0 { attempt.failed() } else { attempt.succeeded() }
+    }
+    tokio::time::advance(Duration::from_secs(11)).await;
+    drop(attempt(&pool, &[]));
+    let state = |pool: &Pool| pool.members().map(|member| member.standing().state).collect::<Vec<_>>();
+    assert_eq!(state(&pool), ["up", "ejected", "up"]);
+    tokio::time::advance(Duration::from_secs(6)).await;
+    assert_eq!(state(&pool), ["up", "slow-start", "up"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_known_survives_a_reload() {
+    let config = Config::embedded();
+    let before = Pools::new(&config, None);
+    before.member("sim").unwrap().drain(true);
+    let after = Pools::new(&config, Some(&before));
+    assert_eq!(after.member("sim").unwrap().standing().state, "draining");
+}
