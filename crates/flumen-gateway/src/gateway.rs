@@ -16,8 +16,10 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing_appender::non_blocking::WorkerGuard;
 
 use crate::{
+    access::Access,
     config::{Config, ConfigError, Loaded, StoreKind},
     core::{Core, Routing, Shared, UnusableUpstream},
+    limits::Limiter,
     observe::{access_log::AccessLog, metrics::Metrics},
     resume::{end_orphans, tidy},
     routes::routes,
@@ -86,6 +88,8 @@ impl Gateway {
             shutdown: Shutdown::new(),
             store: open_store(&config)?,
             keys: Arc::default(),
+            access: Arc::new(Access::new(&config)),
+            limiter: Arc::new(Limiter::new(&config.limits)),
         };
         let cores = (0..server.threads)
             .map(|_| Ok(Core::new(Routing::new(Arc::clone(&config))?, shared.clone())))
@@ -154,15 +158,15 @@ fn serve_core(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let gate = core.gate();
     runtime.block_on(async {
-        let _tidying = if tidies {
+        let mut _tending = Vec::new();
+        if tidies {
             end_orphans(core.store()).await;
-            Some(AbortOnDropHandle::new(tokio::spawn(tidy(
-                Arc::clone(core.store()),
-                Arc::clone(core.keys()),
-            ))))
-        } else {
-            None
-        };
+            let tidying = tidy(Arc::clone(core.store()), Arc::clone(core.keys()));
+            _tending.push(AbortOnDropHandle::new(tokio::spawn(tidying)));
+            let (access, limiter) = (Arc::clone(core.access()), Arc::clone(core.limiter()));
+            _tending.push(AbortOnDropHandle::new(tokio::spawn(async move { access.tend().await })));
+            _tending.push(AbortOnDropHandle::new(tokio::spawn(async move { limiter.tend().await })));
+        }
         let serving = listeners.into_iter().map(|listener| {
             let (limits, gate, tls) = (Arc::clone(limits), Arc::clone(&gate), tls.cloned());
             listener.serve(routes(Arc::clone(core)), limits, gate, tls, core.shutdown().clone())
@@ -239,6 +243,10 @@ impl Control {
         }
         for (core, routing) in self.cores.iter().zip(routings) {
             core.set_routing(routing);
+        }
+        if let Some(core) = self.cores.first() {
+            core.access().apply(&config);
+            core.limiter().apply(&config.limits);
         }
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let fixed = needs_restart(&current, &config);

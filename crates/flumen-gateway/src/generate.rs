@@ -13,6 +13,7 @@ use flumen_wire::transport::Coding;
 use http::{HeaderMap, StatusCode, Uri};
 
 use crate::{
+    access::Identity,
     core::{Core, Target},
     dispatch::Dispatch,
     error::Failure,
@@ -22,7 +23,7 @@ use crate::{
     relay::Rules,
     request::ModelRequest,
     respond,
-    resume::{Delivery, Kept, Origin, Transport, Wish, accepted, attach, keep, reply},
+    resume::{Delivery, Kept, Origin, Owner, Transport, Wish, accepted, attach, keep, reply},
     sink::Sink,
 };
 
@@ -73,7 +74,8 @@ async fn answer(
     let routing = core.routing();
     let config = routing.config();
     guard::content_type(request.headers())?;
-    let wish = Wish::of(request.headers())?;
+    let identity = Identity::of(request.extensions())?;
+    let wish = Wish::of(request.headers(), Owner::of(&identity, request.headers()).0)?;
     let delivery = Delivery {
         transport: Transport::of(request.headers(), named_transport(request.uri()))?,
         heartbeat: config.stream.heartbeat,
@@ -88,7 +90,7 @@ async fn answer(
         let found = attach(core.store(), last, &wish.owner).await?;
         return Ok(reply(&core, found, delivery));
     }
-    let asked = Asked { endpoint, wish: &wish, headers, body };
+    let asked = Asked { endpoint, identity: &identity, wish: &wish, headers, body };
     match begin(&core, asked, record).await? {
         Answer::Stream(Kept::Begun(begun)) if wish.detached => {
             accepted(&core, begun.reader.id(), &wish.owner).await
@@ -105,6 +107,8 @@ async fn answer(
 /// A request that has passed the guards.
 pub(crate) struct Asked<'a> {
     pub(crate) endpoint: Endpoint,
+    /// Who asks.
+    pub(crate) identity: &'a Arc<Identity>,
     pub(crate) wish: &'a Wish,
     /// Those that go along to the upstream.
     pub(crate) headers: HeaderMap,
@@ -125,7 +129,7 @@ pub(crate) enum Answer {
 /// 400, 404, 422 or 503, before any upstream is asked.
 pub(crate) async fn begin(
     core: &Arc<Core>,
-    Asked { endpoint, wish, headers, body }: Asked<'_>,
+    Asked { endpoint, identity, wish, headers, body }: Asked<'_>,
     record: Arc<Record>,
 ) -> Result<Answer, Failure> {
     let routing = core.routing();
@@ -140,6 +144,7 @@ pub(crate) async fn begin(
     }
     record.facts().body_in = body.len() as u64;
     let asked = ModelRequest::parse(body.clone())?;
+    identity.must_have(&asked.model)?;
     let target = routing.target(&asked.model).ok_or_else(|| {
         let message =
             format!("the model `{}` is not configured; GET /v1/models lists those that are", asked.model);

@@ -7,21 +7,28 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use toml::Table;
 
 use super::{
-    AccessFormat, Config, Level, Log, Model, OpenAi, Protocol, Secret, Server, ServerTls, Sim, Stream,
+    AccessFormat, Config, Fault, Level, Log, Model, OpenAi, Protocol, Secret, Server, ServerTls, Sim, Stream,
     Timeouts, Upstream, UpstreamKind,
     load::relative,
     section::{KeyFault, Section, meant},
 };
 
+mod auth;
+mod limits;
 mod streams;
 
+pub(crate) use auth::may_be_named;
+use limits::limits;
+pub(crate) use streams::is_origin;
 use streams::{compression, cors, resume};
 
-/// Where relative paths start, what the environment holds, and which files were read.
+/// Where relative paths start, what the environment holds, which files were read, and what is wrong in
+/// those.
 pub(super) struct Context {
     pub(super) folder: PathBuf,
     pub(super) variables: Vec<(String, String)>,
     pub(super) files: Vec<PathBuf>,
+    pub(super) located: Vec<Fault>,
 }
 
 /// Reads everything and reports every fault. Where there is a fault, a default stands in.
@@ -34,6 +41,11 @@ pub(super) fn check(table: &Table, context: &mut Context, faults: &mut Vec<KeyFa
     let resume = resume(root.section("resume"), &default.resume, context);
     let cors = cors(root.section("cors"));
     let log = log(root.section("log"));
+    let auth = auth::auth(root.section("auth"), context);
+    let tenants = auth::tenants(&mut root);
+    let keys = auth::keys(&mut root, &auth, context);
+    auth::exposure(&mut root, &auth, &keys, &server.listen);
+    let limits = limits(&mut root);
     let mut upstreams = BTreeMap::new();
     let own_upstreams = root.map("upstreams", |name, section| {
         upstreams.insert(name.to_owned(), upstream(section, context));
@@ -55,7 +67,7 @@ pub(super) fn check(table: &Table, context: &mut Context, faults: &mut Vec<KeyFa
         );
     }
     root.finish();
-    Config { server, timeouts, stream, resume, cors, log, upstreams, models }
+    Config { server, timeouts, stream, resume, cors, log, auth, tenants, keys, limits, upstreams, models }
 }
 
 fn server(mut section: Section<'_>, default: &Server, context: &mut Context) -> Server {
@@ -296,6 +308,7 @@ fn model(name: &str, mut section: Section<'_>, upstreams: &BTreeMap<String, Upst
     let names: Vec<_> = upstreams.keys().map(String::as_str).collect();
     let renamed = section.string("name");
     let resume = section.boolean("resume");
+    let limits = limits(&mut section);
     if renamed.is_some() && name.ends_with('*') {
         section.fault("name", "a pattern stands for many models and cannot rename them", None);
     }
@@ -312,5 +325,5 @@ fn model(name: &str, mut section: Section<'_>, upstreams: &BTreeMap<String, Upst
         Some(_) => {}
     }
     section.finish();
-    upstream.map(|upstream| Model { upstream, name: renamed, resume })
+    upstream.map(|upstream| Model { upstream, name: renamed, resume, limits })
 }

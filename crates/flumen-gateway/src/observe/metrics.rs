@@ -23,7 +23,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::record::Facts;
+use super::{record::Facts, tenants::Tenants};
 
 /// The gateway's metrics. Labels come from the configuration, never from a request, so their number is bounded.
 #[derive(Debug)]
@@ -46,6 +46,8 @@ pub(crate) struct Metrics {
     upstream_header: Family<UpstreamLabels, Histogram, Buckets>,
     upstream_first_byte: Family<UpstreamLabels, Histogram, Buckets>,
     errors: Family<ErrorLabels, Counter>,
+    tenants: Tenants,
+    turned_away: Family<CodeLabels, Counter>,
     disconnects: Counter,
     resumes: Counter,
     resumed_frames: Counter,
@@ -87,6 +89,11 @@ struct UpstreamLabels {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ErrorLabels {
     cause: &'static str,
+    code: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct CodeLabels {
     code: &'static str,
 }
 
@@ -149,6 +156,8 @@ impl Metrics {
             upstream_header: Family::new_with_constructor(WAITS),
             upstream_first_byte: Family::new_with_constructor(WAITS),
             errors: Family::default(),
+            tenants: Tenants::default(),
+            turned_away: Family::default(),
             disconnects: Counter::default(),
             resumes: Counter::default(),
             resumed_frames: Counter::default(),
@@ -213,6 +222,8 @@ impl Metrics {
             registry.register_with_unit(name, help, seconds(), family.clone());
         }
         registry.register("errors", "Requests that did not end well, timeouts included", self.errors.clone());
+        self.tenants.register(registry);
+        registry.register("turned_away", "Requests whose key was not accepted", self.turned_away.clone());
         registry.register("client_disconnects", "Clients that left before the end", self.disconnects.clone());
         registry.register("resumes", "Readers that came back to a stream", self.resumes.clone());
         registry.register(
@@ -271,11 +282,17 @@ impl Metrics {
         self.resumed_frames.inc_by(frames);
     }
 
+    /// Counts a request whose key was not accepted.
+    pub(crate) fn turned_away(&self, code: &'static str) {
+        self.turned_away.get_or_create(&CodeLabels { code }).inc();
+    }
+
     /// Counts a request that has ended.
     pub(super) fn settle(&self, facts: &Facts, cause: Cause, total: Duration) {
         if facts.dialect.is_none() {
             return;
         }
+        self.tenants.settle(facts, cause);
         let model = facts.model.clone().unwrap_or_default();
         let upstream = facts.upstream.clone().unwrap_or_default();
         let status = facts.status.map_or(499, |status| status.as_u16());

@@ -69,6 +69,8 @@ pub(crate) fn facts_of(request: &Request, connection: Option<&Connection>) -> Fa
         dialect: None,
         model: None,
         upstream: None,
+        tenant: None,
+        key: None,
         stream: false,
         stream_id: None,
         outlives: false,

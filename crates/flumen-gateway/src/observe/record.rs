@@ -9,7 +9,7 @@ use http::{Method, StatusCode};
 use tokio::time::Instant;
 
 use super::{access_log::AccessLog, metrics::Metrics};
-use crate::provider::openai::Usage;
+use crate::{access::Tenant, provider::openai::Usage};
 
 /// The record of one request. It settles when its last holder lets go: the line of the access log is written and the
 /// request is counted then, exactly once, whatever way the request ended.
@@ -42,6 +42,10 @@ pub(crate) struct Facts {
     pub model: Option<String>,
     /// The configured name of the upstream.
     pub upstream: Option<String>,
+    /// Who asked, once that is known.
+    pub tenant: Option<Arc<Tenant>>,
+    /// The name of the key that was presented.
+    pub key: Option<Arc<str>>,
     /// Whether the answer is streamed.
     pub stream: bool,
     /// The beginning of the id of the stream that the request began or read.
