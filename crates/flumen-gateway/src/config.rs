@@ -7,15 +7,21 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 use flumen_wire::transport::Coding;
 use http::HeaderMap;
 
+mod auth;
 mod check;
 mod fault;
+mod limits;
 mod load;
 mod pool;
 mod secret;
 mod section;
 mod size;
 
+pub use auth::{Auth, Issuer, Jwks, Key, KeyHash, Priority, Signature, Tenant, Tokens};
+pub(crate) use check::{is_origin, may_be_named};
 pub use fault::{ConfigError, Fault};
+pub use limits::{Limits, Shape};
+pub use load::LISTEN;
 pub use pool::{Adaptive, AdaptiveKind, Balance, Continuation, Health, Pool, Priorities, Queue};
 pub use secret::Secret;
 
@@ -39,6 +45,14 @@ pub struct Config {
     pub log: Log,
     /// When an upstream counts as broken.
     pub health: Health,
+    /// How callers prove who they are.
+    pub auth: Auth,
+    /// Tenants by name; a name that ends with `*` is a pattern for those that are not named.
+    pub tenants: BTreeMap<String, Tenant>,
+    /// Keys by their names, those of [`Auth::keys_file`] included.
+    pub keys: BTreeMap<String, Key>,
+    /// What all together may use.
+    pub limits: Limits,
     /// Upstreams by name.
     pub upstreams: BTreeMap<String, Upstream>,
     /// Pools by name. An upstream that a model names is a pool of its own, by the same name.
@@ -320,6 +334,8 @@ pub struct Model {
     pub name: Option<String>,
     /// Whether its streams are resumable; overrides [`Resume::enabled`].
     pub resume: Option<bool>,
+    /// What all together may use of it.
+    pub limits: Limits,
 }
 
 /// A configuration and where it came from.
@@ -334,8 +350,10 @@ pub struct Loaded {
 impl Config {
     /// The configuration that applies when there is no file: the simulator behind `127.0.0.1:8080`.
     pub fn embedded() -> Self {
-        let model =
-            |name: &str| (name.to_owned(), Model { pool: "sim".to_owned(), name: None, resume: None });
+        let model = |name: &str| {
+            let limits = Limits::default();
+            (name.to_owned(), Model { pool: "sim".to_owned(), name: None, resume: None, limits })
+        };
         let sim = Sim {
             tokens_per_second: 50.0,
             jitter: 0.2,
@@ -397,6 +415,10 @@ impl Config {
             cors: Cors::default(),
             log: Log { level: Level::default(), access: AccessFormat::default() },
             health: Health::default(),
+            auth: Auth::default(),
+            tenants: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            limits: Limits::default(),
             upstreams: BTreeMap::from([("sim".to_owned(), sim)]),
             pools: BTreeMap::from([("sim".to_owned(), Pool::alone("sim"))]),
             models: BTreeMap::from([model("sim"), model("sim:*")]),

@@ -13,7 +13,9 @@ use http::{HeaderMap, HeaderValue, header};
 use tokio_util::task::TaskTracker;
 
 use crate::{
+    access::Access,
     config::{self, Config},
+    limits::Limiter,
     observe::{Facts, Record, access_log::AccessLog, metrics::Metrics},
     pool::{Pool, Pools},
     provider::{HttpServer, Sim, Upstream},
@@ -44,6 +46,10 @@ pub(crate) struct Shared {
     pub store: Arc<dyn Store>,
     /// Which of them were begun under an idempotency key.
     pub keys: Arc<Keys>,
+    /// Who may come.
+    pub access: Arc<Access>,
+    /// How much they may use.
+    pub limiter: Arc<Limiter>,
 }
 
 impl Core {
@@ -85,6 +91,16 @@ impl Core {
     /// The idempotency keys of resumable streams.
     pub(crate) fn keys(&self) -> &Arc<Keys> {
         &self.shared.keys
+    }
+
+    /// Who may come.
+    pub(crate) fn access(&self) -> &Arc<Access> {
+        &self.shared.access
+    }
+
+    /// How much they may use.
+    pub(crate) fn limiter(&self) -> &Arc<Limiter> {
+        &self.shared.limiter
     }
 
     /// The generations of this core that outlive their connections.

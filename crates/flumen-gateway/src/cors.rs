@@ -8,17 +8,25 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use http::{HeaderName, HeaderValue, Method, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header, request::Parts};
 use tower_http::cors::{AllowCredentials, AllowHeaders, AllowOrigin, CorsLayer};
 
 use crate::{core::Core, error::Failure};
 
 /// What pages may read of an answer besides its body.
-const EXPOSED: [HeaderName; 8] = [
+const EXPOSED: [HeaderName; 16] = [
     HeaderName::from_static("flumen-stream-id"),
     HeaderName::from_static("flumen-stream-state"),
     HeaderName::from_static("flumen-stream-last"),
     HeaderName::from_static("x-request-id"),
+    HeaderName::from_static("ratelimit"),
+    HeaderName::from_static("ratelimit-policy"),
+    HeaderName::from_static("x-ratelimit-limit-requests"),
+    HeaderName::from_static("x-ratelimit-remaining-requests"),
+    HeaderName::from_static("x-ratelimit-reset-requests"),
+    HeaderName::from_static("x-ratelimit-limit-tokens"),
+    HeaderName::from_static("x-ratelimit-remaining-tokens"),
+    HeaderName::from_static("x-ratelimit-reset-tokens"),
     header::LINK,
     header::LOCATION,
     header::RETRY_AFTER,
@@ -28,7 +36,8 @@ const EXPOSED: [HeaderName; 8] = [
 /// Answers preflights and writes the headers that let a listed page read an answer.
 pub(crate) fn headers(core: Arc<Core>) -> CorsLayer {
     let for_credentials = Arc::clone(&core);
-    let origin = move |origin: &HeaderValue, _: &Parts| is_listed(&core, origin);
+    let origin =
+        move |origin: &HeaderValue, _: &Parts| is_listed(&core, origin) || core.access().lists_origin(origin);
     let credentials = move |origin: &HeaderValue, _: &Parts| {
         let routing = for_credentials.routing();
         routing.config().cors.credentials && is_listed(&for_credentials, origin)
@@ -49,7 +58,9 @@ pub(crate) async fn refuse(State(core): State<Arc<Core>>, request: Request, next
         response.headers_mut().remove(header::ACCESS_CONTROL_EXPOSE_HEADERS);
         return response;
     };
-    if is_same(origin, &request) || is_listed(&core, origin) {
+    let page = is_page(origin, request.headers(), request.uri());
+    // A tenant's or a key's own pages are let through to where it is known who asks.
+    if page || is_listed(&core, origin) || core.access().lists_origin(origin) {
         return next.run(request).await;
     }
     let message =
@@ -57,16 +68,21 @@ pub(crate) async fn refuse(State(core): State<Arc<Core>>, request: Request, next
     Failure::rejected(StatusCode::FORBIDDEN, "origin_not_allowed", message).into_response()
 }
 
-fn is_listed(core: &Core, origin: &HeaderValue) -> bool {
+/// Whether the configuration lists a page for everybody.
+pub(crate) fn is_listed(core: &Core, origin: &HeaderValue) -> bool {
     let routing = core.routing();
     let listed = &routing.config().cors.origins;
     listed.iter().any(|listed| listed == "*" || listed.as_bytes() == origin.as_bytes())
 }
 
 /// Whether a page is of the gateway itself: it has the host that it asks.
-fn is_same(origin: &HeaderValue, request: &Request) -> bool {
-    let host = request.headers().get(header::HOST).map(HeaderValue::as_bytes);
-    let host = host.or_else(|| request.uri().authority().map(|authority| authority.as_str().as_bytes()));
+pub(crate) fn is_same(origin: &HeaderValue, parts: &Parts) -> bool {
+    is_page(origin, &parts.headers, &parts.uri)
+}
+
+fn is_page(origin: &HeaderValue, headers: &HeaderMap, uri: &Uri) -> bool {
+    let host = headers.get(header::HOST).map(HeaderValue::as_bytes);
+    let host = host.or_else(|| uri.authority().map(|authority| authority.as_str().as_bytes()));
     let (Some(host), Ok(origin)) = (host, origin.to_str()) else { return false };
     let page = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
     page.is_some_and(|page| page.as_bytes().eq_ignore_ascii_case(host))

@@ -3,7 +3,7 @@
 use axum::response::{IntoResponse, Response};
 use flumen_stream::{Cause, End};
 use flumen_wire::client;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 
 /// A refusal or a failure: status, code, and words for the person who reads it.
@@ -23,6 +23,8 @@ pub(crate) struct Failure {
     pub retry_after: Option<u32>,
     /// A number that the error object carries besides.
     pub detail: Option<(&'static str, u64)>,
+    /// Headers of the answer.
+    pub headers: Option<Box<HeaderMap>>,
 }
 
 impl Failure {
@@ -36,6 +38,7 @@ impl Failure {
             param: None,
             retry_after: None,
             detail: None,
+            headers: None,
         }
     }
 
@@ -64,6 +67,12 @@ impl Failure {
     /// Adds a number to the error object.
     pub(crate) fn detail(mut self, name: &'static str, number: u64) -> Self {
         self.detail = Some((name, number));
+        self
+    }
+
+    /// Adds a header to the answer.
+    pub(crate) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.get_or_insert_default().insert(name, value);
         self
     }
 
@@ -108,6 +117,7 @@ impl From<End> for Failure {
             param: None,
             retry_after: (end.cause == Cause::Shutdown).then_some(1),
             detail: None,
+            headers: None,
         }
     }
 }
@@ -171,6 +181,9 @@ impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let json = HeaderValue::from_static("application/json");
         let mut response = (self.status, [(header::CONTENT_TYPE, json)], self.body()).into_response();
+        for (name, value) in self.headers.as_deref().into_iter().flatten() {
+            response.headers_mut().insert(name, value.clone());
+        }
         if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }

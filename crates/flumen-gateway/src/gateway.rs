@@ -16,8 +16,10 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing_appender::non_blocking::WorkerGuard;
 
 use crate::{
+    access::Access,
     config::{Config, ConfigError, Loaded, StoreKind},
     core::{Core, Routing, Shared, UnusableUpstream},
+    limits::Limiter,
     observe::{access_log::AccessLog, metrics::Metrics},
     pool::{Pools, probe},
     resume::{end_orphans, tidy},
@@ -87,6 +89,8 @@ impl Gateway {
             shutdown: Shutdown::new(),
             store: open_store(&config)?,
             keys: Arc::default(),
+            access: Arc::new(Access::new(&config)),
+            limiter: Arc::new(Limiter::new(&config.limits)),
         };
         let pools = Arc::new(Pools::new(&config, None));
         let cores = (0..server.threads)
@@ -156,14 +160,16 @@ fn serve_core(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let gate = core.gate();
     runtime.block_on(async {
-        let _tidying = if tidies {
+        let mut _tending = Vec::new();
+        if tidies {
             end_orphans(core.store()).await;
-            let tidying = tokio::spawn(tidy(Arc::clone(core.store()), Arc::clone(core.keys())));
-            let probing = tokio::spawn(probe(Arc::clone(core)));
-            Some([tidying, probing].map(AbortOnDropHandle::new))
-        } else {
-            None
-        };
+            let tidying = tidy(Arc::clone(core.store()), Arc::clone(core.keys()));
+            _tending.push(AbortOnDropHandle::new(tokio::spawn(tidying)));
+            _tending.push(AbortOnDropHandle::new(tokio::spawn(probe(Arc::clone(core)))));
+            let (access, limiter) = (Arc::clone(core.access()), Arc::clone(core.limiter()));
+            _tending.push(AbortOnDropHandle::new(tokio::spawn(async move { access.tend().await })));
+            _tending.push(AbortOnDropHandle::new(tokio::spawn(async move { limiter.tend().await })));
+        }
         let serving = listeners.into_iter().map(|listener| {
             let (limits, gate, tls) = (Arc::clone(limits), Arc::clone(&gate), tls.cloned());
             listener.serve(routes(Arc::clone(core)), limits, gate, tls, core.shutdown().clone())
@@ -244,6 +250,10 @@ impl Control {
         let routings = self.cores.iter().map(routing).collect::<Result<Vec<_>, _>>()?;
         for (core, routing) in self.cores.iter().zip(routings) {
             core.set_routing(routing);
+        }
+        if let Some(core) = self.cores.first() {
+            core.access().apply(&config);
+            core.limiter().apply(&config.limits);
         }
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let fixed = needs_restart(&current, &config);

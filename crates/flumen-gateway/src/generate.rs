@@ -16,6 +16,7 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::time::timeout;
 
 use crate::{
+    access::Identity,
     burst::Burst,
     config::Stream,
     core::Core,
@@ -26,7 +27,7 @@ use crate::{
     provider::Call,
     request::{Edits, ModelRequest},
     respond,
-    resume::{Delivery, Kept, Origin, Transport, Wish, accepted, attach, keep, reply},
+    resume::{Delivery, Kept, Origin, Owner, Transport, Wish, accepted, attach, keep, reply},
     sink::Sink,
 };
 
@@ -77,7 +78,8 @@ async fn answer(
     let routing = core.routing();
     let config = routing.config();
     guard::content_type(request.headers())?;
-    let wish = Wish::of(request.headers())?;
+    let identity = Identity::of(request.extensions())?;
+    let wish = Wish::of(request.headers(), Owner::of(&identity, request.headers()).0)?;
     let delivery = Delivery {
         transport: Transport::of(request.headers(), named_transport(request.uri()))?,
         heartbeat: config.stream.heartbeat,
@@ -92,7 +94,7 @@ async fn answer(
         let found = attach(core.store(), last, &wish.owner).await?;
         return Ok(reply(&core, found, delivery));
     }
-    let asked = Asked { endpoint, wish: &wish, headers, body };
+    let asked = Asked { endpoint, identity: &identity, wish: &wish, headers, body };
     match begin(&core, asked, record).await? {
         Answer::Stream(Kept::Begun(begun)) if wish.detached => {
             accepted(&core, begun.reader.id(), &wish.owner).await
@@ -109,6 +111,8 @@ async fn answer(
 /// A request that has passed the guards.
 pub(crate) struct Asked<'a> {
     pub(crate) endpoint: Endpoint,
+    /// Who asks.
+    pub(crate) identity: &'a Arc<Identity>,
     pub(crate) wish: &'a Wish,
     /// Those of the client.
     pub(crate) headers: HeaderMap,
@@ -129,7 +133,7 @@ pub(crate) enum Answer {
 /// 400, 404, 422 or 503, before any upstream is asked.
 pub(crate) async fn begin(
     core: &Arc<Core>,
-    Asked { endpoint, wish, headers, body }: Asked<'_>,
+    Asked { endpoint, identity, wish, headers, body }: Asked<'_>,
     record: Arc<Record>,
 ) -> Result<Answer, Failure> {
     let routing = core.routing();
@@ -144,6 +148,7 @@ pub(crate) async fn begin(
     }
     record.facts().body_in = body.len() as u64;
     let asked = ModelRequest::parse(body.clone())?;
+    identity.must_have(&asked.model)?;
     let target = routing.target(&asked.model).ok_or_else(|| {
         let message =
             format!("the model `{}` is not configured; GET /v1/models lists those that are", asked.model);

@@ -3,6 +3,7 @@
 //! [`Gateway`] is the whole. Inside, `routes` is the public surface; `generate` is what happens to a request that asks a
 //! model; `relay` moves the tokens of the answer into the stream's log and `respond` moves them on to the client.
 
+mod access;
 mod burst;
 pub mod config;
 mod continuation;
@@ -15,6 +16,7 @@ mod generate;
 mod guard;
 mod health;
 mod journey;
+mod limits;
 mod models;
 mod observe;
 mod playground;
@@ -28,5 +30,6 @@ mod resume;
 mod routes;
 mod sink;
 
+pub use access::{TokenWish, new_key, sign_token};
 pub use gateway::{Control, Gateway, StartError};
 pub use reload::{Watch, reloading};

@@ -4,6 +4,7 @@ pub(crate) mod access_log;
 pub(crate) mod metrics;
 mod observed;
 mod record;
+mod tenants;
 
 pub(crate) use observed::{facts_of, observe};
 pub(crate) use record::{Facts, Record, Tried};

@@ -12,6 +12,7 @@ use axum::{
 };
 
 use crate::{
+    access::{admit, mint},
     core::Core,
     cors,
     error::Failure,
@@ -25,7 +26,7 @@ use crate::{
 pub(crate) fn routes(core: Arc<Core>) -> Router {
     let ask =
         |endpoint: Endpoint| post(move |core: State<_>, request: Request| generate(core, endpoint, request));
-    Router::new()
+    let guarded = Router::new()
         .route("/v1/chat/completions", ask(CHAT))
         .route("/v1/completions", ask(COMPLETIONS))
         .route("/v1/embeddings", ask(EMBEDDINGS))
@@ -35,11 +36,14 @@ pub(crate) fn routes(core: Arc<Core>) -> Router {
         .route("/v1/streams/{id}", get(resume::read).head(resume::state).delete(resume::stop))
         .route("/v1/streams/{id}/poll", get(resume::poll))
         .route("/v1/socket", get(resume::socket))
+        .route("/v1/tokens", post(mint))
+        .route("/metrics", get(health::metrics))
+        .route_layer(from_fn_with_state(Arc::clone(&core), admit));
+    guarded
         .route("/", get(playground::page))
         .route("/playground/{name}", get(playground::asset))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
-        .route("/metrics", get(health::metrics))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(cors::headers(Arc::clone(&core)))

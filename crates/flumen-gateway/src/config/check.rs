@@ -7,23 +7,30 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use toml::Table;
 
 use super::{
-    AccessFormat, Config, Continuation, Level, Log, OpenAi, Protocol, Secret, Server, ServerTls, Sim, Stream,
-    Timeouts, Upstream, UpstreamKind,
+    AccessFormat, Config, Continuation, Fault, Level, Log, OpenAi, Protocol, Secret, Server, ServerTls, Sim,
+    Stream, Timeouts, Upstream, UpstreamKind,
     load::relative,
     section::{KeyFault, Section},
 };
 
+mod auth;
+mod limits;
 mod pools;
 mod streams;
 
+pub(crate) use auth::may_be_named;
+use limits::limits;
 use pools::{continuation, health, model, pool};
+pub(crate) use streams::is_origin;
 use streams::{compression, cors, resume};
 
-/// Where relative paths start, what the environment holds, and which files were read.
+/// Where relative paths start, what the environment holds, which files were read, and what is wrong in
+/// those.
 pub(super) struct Context {
     pub(super) folder: PathBuf,
     pub(super) variables: Vec<(String, String)>,
     pub(super) files: Vec<PathBuf>,
+    pub(super) located: Vec<Fault>,
 }
 
 /// Reads everything and reports every fault. Where there is a fault, a default stands in.
@@ -36,6 +43,11 @@ pub(super) fn check(table: &Table, context: &mut Context, faults: &mut Vec<KeyFa
     let resume = resume(root.section("resume"), &default.resume, context);
     let cors = cors(root.section("cors"));
     let log = log(root.section("log"));
+    let auth = auth::auth(root.section("auth"), context);
+    let tenants = auth::tenants(&mut root);
+    let keys = auth::keys(&mut root, &auth, context);
+    auth::exposure(&mut root, &auth, &keys, &server.listen);
+    let limits = limits(&mut root);
     let mut upstreams = BTreeMap::new();
     let own_upstreams = root.map("upstreams", |name, section| {
         upstreams.insert(name.to_owned(), upstream(section, context));
@@ -80,7 +92,23 @@ pub(super) fn check(table: &Table, context: &mut Context, faults: &mut Vec<KeyFa
         );
     }
     root.finish();
-    Config { server, timeouts, stream, resume, cors, log, health, upstreams, pools, models, aliases: names }
+    Config {
+        server,
+        timeouts,
+        stream,
+        resume,
+        cors,
+        log,
+        auth,
+        tenants,
+        keys,
+        limits,
+        health,
+        upstreams,
+        pools,
+        models,
+        aliases: names,
+    }
 }
 
 fn server(mut section: Section<'_>, default: &Server, context: &mut Context) -> Server {

@@ -21,6 +21,9 @@ const MAX_FILE: usize = 1 << 20;
 /// Variables that are not keys.
 const RESERVED: [&str; 2] = ["FLUMEN_CONFIG", "FLUMEN_LOG"];
 
+/// The name under which the command line's addresses come with the variables. They win, being the last.
+pub const LISTEN: &str = "--listen";
+
 /// The environment's say: a key path, and the variable that sets it.
 struct Override {
     path: Vec<String>,
@@ -75,19 +78,13 @@ impl Config {
         let (variables, overrides) = apply(env, &mut table);
         let mut faults = Vec::new();
         let folder = source.parent().unwrap_or(Path::new("")).to_owned();
-        let mut context = Context { folder, variables, files: Vec::new() };
+        let mut context = Context { folder, variables, files: Vec::new(), located: Vec::new() };
         let config = check(&table, &mut context, &mut faults);
-        if faults.is_empty() {
+        if faults.is_empty() && context.located.is_empty() {
             return Ok(Loaded { config, files: context.files });
         }
-        let spans = DeTable::parse(text).ok();
-        let mut faults: Vec<_> = faults
-            .into_iter()
-            .map(|fault| {
-                locate(fault, &file, &overrides, |path| Some(line_at(text, position(spans.as_ref()?, path)?)))
-            })
-            .collect();
-        faults.sort_by_key(|fault| fault.line);
+        let mut faults = located(faults, text, &file, &overrides);
+        faults.append(&mut context.located);
         Err(ConfigError { faults })
     }
 }
@@ -100,7 +97,8 @@ fn apply(
     let variables: Vec<_> = env.collect();
     let mut overrides = Vec::new();
     for (variable, value) in &variables {
-        let Some(key) = variable.strip_prefix("FLUMEN_") else { continue };
+        let key = if variable == LISTEN { Some("SERVER__LISTEN") } else { variable.strip_prefix("FLUMEN_") };
+        let Some(key) = key else { continue };
         if RESERVED.contains(&variable.as_str()) {
             continue;
         }
@@ -133,6 +131,39 @@ fn set(table: &mut Table, path: &[String], value: Value) {
     }
     if let Some(inner) = inner.as_table_mut() {
         set(inner, rest, value);
+    }
+}
+
+/// Gives faults their lines, and puts them in the order of the file.
+fn located(faults: Vec<KeyFault>, text: &str, file: &str, overrides: &[Override]) -> Vec<Fault> {
+    let spans = DeTable::parse(text).ok();
+    let line = |path: &[String]| Some(line_at(text, position(spans.as_ref()?, path)?));
+    let mut faults: Vec<_> = faults.into_iter().map(|fault| locate(fault, file, overrides, line)).collect();
+    faults.sort_by_key(|fault| fault.line);
+    faults
+}
+
+/// Reads another file that is part of the configuration, and reports what is wrong in it.
+pub(super) fn in_file(
+    text: &str,
+    path: &Path,
+    found: &mut Vec<Fault>,
+    read: impl FnOnce(&Table, &mut Vec<KeyFault>),
+) {
+    let source = path.display().to_string();
+    match toml::from_str::<Table>(text) {
+        Ok(table) => {
+            let mut faults = Vec::new();
+            read(&table, &mut faults);
+            if !faults.is_empty() {
+                found.append(&mut located(faults, text, &source, &[]));
+            }
+        }
+        Err(error) => {
+            let line = error.span().map(|span| line_at(text, span.start));
+            let problem = error.message().trim().replace('\n', "; ");
+            found.push(Fault { source, line, key: String::new(), problem, hint: None });
+        }
     }
 }
 

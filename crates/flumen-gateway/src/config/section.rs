@@ -1,6 +1,10 @@
 //! One table of the file, read key by key. What is not read is unknown.
 
-use std::{fmt::Display, ops::RangeInclusive, time::Duration};
+use std::{
+    fmt::Display,
+    ops::RangeInclusive,
+    time::{Duration, SystemTime},
+};
 
 use toml::{Table, Value};
 
@@ -31,6 +35,17 @@ impl<'a> Section<'a> {
         let mut path = self.path.clone();
         path.push(key.to_owned());
         self.faults.push(KeyFault { path, problem: problem.to_string(), hint });
+    }
+
+    /// Reports a fault of a key further down.
+    pub(super) fn fault_at(&mut self, keys: &[&str], problem: impl Display, hint: Option<String>) {
+        let path = self.path.iter().cloned().chain(keys.iter().map(|&key| key.to_owned())).collect();
+        self.faults.push(KeyFault { path, problem: problem.to_string(), hint });
+    }
+
+    /// Whether a key is given at all.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.is_some_and(|table| table.contains_key(key))
     }
 
     fn get(&mut self, key: &'static str) -> Option<&'a Value> {
@@ -95,6 +110,20 @@ impl<'a> Section<'a> {
 
     pub(super) fn string(&mut self, key: &'static str) -> Option<String> {
         self.take(key, "a string", |value| value.as_str().map(str::to_owned))
+    }
+
+    /// A string that no fault may show.
+    pub(super) fn secret_string(&mut self, key: &'static str) -> Option<String> {
+        self.get(key)?.as_str().map(str::to_owned)
+    }
+
+    /// A moment, as a string or a TOML date and time. One without a zone is none, since it means another moment elsewhere.
+    pub(super) fn moment(&mut self, key: &'static str) -> Option<SystemTime> {
+        self.take(key, "a moment such as \"2027-01-01T00:00:00Z\"", |value| {
+            let text =
+                value.as_str().map(str::to_owned).or_else(|| value.as_datetime().map(ToString::to_string))?;
+            humantime::parse_rfc3339(&text).ok()
+        })
     }
 
     pub(super) fn strings(&mut self, key: &'static str) -> Option<Vec<String>> {

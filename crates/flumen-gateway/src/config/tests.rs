@@ -189,7 +189,10 @@ fn keys_come_from_the_environment_or_a_file_and_are_never_shown() {
 fn the_exact_name_wins_then_the_longest_pattern() {
     let mut config = parse_with(MINIMAL, &[]).unwrap();
     for name in ["gpt-*", "gpt-4*", "gpt-4o"] {
-        config.models.insert(name.to_owned(), Model { pool: "a".to_owned(), name: None, resume: None });
+        config.models.insert(
+            name.to_owned(),
+            Model { pool: "a".to_owned(), name: None, resume: None, limits: Limits::default() },
+        );
     }
     let key = |model: &str| config.route(model).map(|(key, _)| key.to_owned());
     assert_eq!(key("gpt-4o").as_deref(), Some("gpt-4o"));

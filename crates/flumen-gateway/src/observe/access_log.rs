@@ -63,6 +63,8 @@ struct Line<'a> {
     seams: u32,
     queue_ms: Option<f64>,
     tenant: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'a str>,
     stream: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     stream_id: Option<&'a str>,
@@ -137,7 +139,8 @@ impl<'a> Line<'a> {
                 .collect(),
             seams: facts.seams,
             queue_ms: facts.queued.map(ms),
-            tenant: None,
+            tenant: facts.tenant.as_deref().map(|tenant| &*tenant.name).filter(|name| !name.is_empty()),
+            key: facts.key.as_deref(),
             stream: facts.stream,
             stream_id: facts.stream_id.as_deref(),
             cause: cause.as_str(),
@@ -195,6 +198,7 @@ impl<'a> Line<'a> {
         put("queue_ms", self.queue_ms.as_ref().map(|queued| queued as _));
         put("stream_id", self.stream_id.as_ref().map(|id| id as _));
         put("tenant", self.tenant.as_ref().map(|tenant| tenant as _));
+        put("key", self.key.as_ref().map(|key| key as _));
         put("in", Some(&format_args!("{}+{}B", self.header_bytes_in, self.body_bytes_in)));
         put("out", Some(&format_args!("{}+{}B", self.header_bytes_out, self.body_bytes_out)));
         for (key, value) in [

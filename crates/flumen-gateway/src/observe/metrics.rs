@@ -23,7 +23,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::record::Facts;
+use super::{record::Facts, tenants::Tenants};
 use crate::pool::Pools;
 
 mod pools;
@@ -53,6 +53,8 @@ pub(crate) struct Metrics {
     seams: Family<RouteLabels, Counter>,
     pools: PoolMetrics,
     errors: Family<ErrorLabels, Counter>,
+    tenants: Tenants,
+    turned_away: Family<CodeLabels, Counter>,
     disconnects: Counter,
     resumes: Counter,
     resumed_frames: Counter,
@@ -94,6 +96,11 @@ struct UpstreamLabels {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ErrorLabels {
     cause: &'static str,
+    code: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct CodeLabels {
     code: &'static str,
 }
 
@@ -160,6 +167,8 @@ impl Metrics {
             seams: Family::default(),
             pools: PoolMetrics::new(),
             errors: Family::default(),
+            tenants: Tenants::default(),
+            turned_away: Family::default(),
             disconnects: Counter::default(),
             resumes: Counter::default(),
             resumed_frames: Counter::default(),
@@ -230,6 +239,8 @@ impl Metrics {
         );
         self.pools.register(registry);
         registry.register("errors", "Requests that did not end well, timeouts included", self.errors.clone());
+        self.tenants.register(registry);
+        registry.register("turned_away", "Requests whose key was not accepted", self.turned_away.clone());
         registry.register("client_disconnects", "Clients that left before the end", self.disconnects.clone());
         registry.register("resumes", "Readers that came back to a stream", self.resumes.clone());
         registry.register(
@@ -304,11 +315,17 @@ impl Metrics {
         self.resumed_frames.inc_by(frames);
     }
 
+    /// Counts a request whose key was not accepted.
+    pub(crate) fn turned_away(&self, code: &'static str) {
+        self.turned_away.get_or_create(&CodeLabels { code }).inc();
+    }
+
     /// Counts a request that has ended.
     pub(super) fn settle(&self, facts: &Facts, cause: Cause, total: Duration) {
         if facts.dialect.is_none() {
             return;
         }
+        self.tenants.settle(facts, cause);
         let model = facts.model.clone().unwrap_or_default();
         let upstream = facts.upstream.clone().unwrap_or_default();
         let status = facts.status.map_or(499, |status| status.as_u16());

@@ -72,6 +72,8 @@ pub(crate) fn facts_of(request: &Request, connection: Option<&Connection>) -> Fa
         tried: Vec::new(),
         seams: 0,
         queued: None,
+        tenant: None,
+        key: None,
         stream: false,
         stream_id: None,
         outlives: false,

@@ -12,7 +12,7 @@ use super::{
     access_log::AccessLog,
     metrics::{Metrics, RouteMetrics},
 };
-use crate::provider::openai::Usage;
+use crate::{access::Tenant, provider::openai::Usage};
 
 /// The record of one request. It settles when its last holder lets go: the line of the access log is written and the
 /// request is counted then, exactly once, whatever way the request ended.
@@ -51,6 +51,10 @@ pub(crate) struct Facts {
     pub seams: u32,
     /// How long the request waited for its turn.
     pub queued: Option<Duration>,
+    /// Who asked, once that is known.
+    pub tenant: Option<Arc<Tenant>>,
+    /// The name of the key that was presented.
+    pub key: Option<Arc<str>>,
     /// Whether the answer is streamed.
     pub stream: bool,
     /// The beginning of the id of the stream that the request began or read.

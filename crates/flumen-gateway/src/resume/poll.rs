@@ -5,16 +5,17 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use flumen_store::{Reader, StreamId};
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderValue, header};
 use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::{
+    Owner,
     attach::{Found, Place, find, refusal, status},
     deliver::{event_of, nothing_more},
     envelope,
     streams::{Parsed, id_of, name, query},
-    wish::{cursor, owner},
+    wish::cursor,
 };
 use crate::{core::Core, error::Failure};
 
@@ -37,7 +38,7 @@ pub(crate) async fn poll(
     State(core): State<Arc<Core>>,
     Path(id): Path<String>,
     asked: Parsed<Asked>,
-    headers: HeaderMap,
+    Owner(owner): Owner,
 ) -> Result<Response, Failure> {
     let asked = query(asked)?;
     let wait = match asked.wait.as_deref().map(humantime::parse_duration) {
@@ -45,7 +46,7 @@ pub(crate) async fn poll(
         Some(Ok(wait)) if wait <= LONGEST_WAIT => wait,
         Some(_) => return Err(Failure::bad_request("`wait` must be a time from 0s to 60s, such as 25s")),
     };
-    let (id, owner) = (id_of(&id)?, owner(&headers));
+    let id = id_of(&id)?;
     let (place, after) = match asked.last_event_id.as_deref().map(cursor).transpose()? {
         Some(event) => (Place::Event(event), event.at.seq),
         None => (Place::After(asked.after.unwrap_or(0)), asked.after.unwrap_or(0)),

@@ -15,8 +15,8 @@ use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::{reading::Reading, wish::owner};
-use crate::{core::Core, error::Failure};
+use super::{Owner, reading::Reading};
+use crate::{access::Identity, core::Core, error::Failure};
 
 mod client;
 mod message;
@@ -30,7 +30,7 @@ use readings::Readings;
 
 const PROTOCOL: &str = "flumen.v1";
 /// A second subprotocol may carry the key, since pages cannot give a socket headers: this, and the key in base64url.
-const KEY_PROTOCOL: &str = "flumen.key.";
+pub(crate) const KEY_PROTOCOL: &str = "flumen.key.";
 
 /// A message from a client is at most so long, save for the body of a request.
 const ENVELOPE: usize = 64 * 1024;
@@ -65,6 +65,10 @@ pub(crate) async fn socket(
         (routing.config().timeouts.client_stall, routing.config().server.max_body_size)
     };
     let connection = parts.extensions.get::<Arc<Connection>>().cloned();
+    let identity = match Identity::of(&parts.extensions) {
+        Ok(identity) => identity,
+        Err(failure) => return failure.into_response(),
+    };
     let headers = parts.headers;
     upgrade
         .protocols([PROTOCOL])
@@ -72,7 +76,7 @@ pub(crate) async fn socket(
         .max_frame_size(body + ENVELOPE)
         .write_buffer_size(0)
         .max_write_buffer_size(1 << 20)
-        .on_upgrade(move |socket| Session::new(core, headers, connection, socket, stall).run())
+        .on_upgrade(move |socket| Session::new(core, headers, identity, connection, socket, stall).run())
 }
 
 fn key_of(name: &str) -> Option<HeaderValue> {
@@ -98,6 +102,7 @@ struct Opened {
 struct Session {
     core: Arc<Core>,
     headers: HeaderMap,
+    identity: Arc<Identity>,
     owner: String,
     connection: Option<Arc<Connection>>,
     socket: WebSocket,
@@ -115,27 +120,32 @@ enum Over {
     Broken(String),
     /// The server stops.
     Leaving,
+    /// The key was taken away.
+    Revoked,
 }
 
 impl Session {
     fn new(
         core: Arc<Core>,
         headers: HeaderMap,
+        identity: Arc<Identity>,
         connection: Option<Arc<Connection>>,
         socket: WebSocket,
         stall: Duration,
     ) -> Self {
-        let owner = owner(&headers);
+        let Owner(owner) = Owner::of(&identity, &headers);
         let (opening, streams) = (FuturesUnordered::new(), Readings::default());
-        Self { core, headers, owner, connection, socket, stall, opening, streams }
+        Self { core, headers, identity, owner, connection, socket, stall, opening, streams }
     }
 
     async fn run(self) {
         let heartbeat = self.core.routing().config().stream.heartbeat;
-        let Self { core, headers, owner, connection, socket, stall, mut opening, mut streams } = self;
+        let Self { core, headers, identity, owner, connection, socket, stall, mut opening, mut streams } =
+            self;
         let (sender, mut received) = socket.split();
         let mut out = Out { sender, stall };
-        let client = Client { core, headers, owner, connection };
+        let revoked = identity.revoked();
+        let client = Client { core, headers, identity, owner, connection };
         let mut beat = interval(heartbeat);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         beat.reset();
@@ -158,6 +168,7 @@ impl Session {
                         out.beat().await
                     }
                 }
+                () = revoked.cancelled() => Err(Over::Revoked),
                 () = client.core.shutdown().aborted() => Err(Over::Leaving),
             };
             if let Err(over) = done {
@@ -167,6 +178,10 @@ impl Session {
         let farewell = match over {
             Over::Closed => return,
             Over::Broken(reason) => CloseFrame { code: close_code::PROTOCOL, reason: reason.into() },
+            Over::Revoked => CloseFrame {
+                code: close_code::POLICY,
+                reason: "the key was taken away or has expired".into(),
+            },
             Over::Leaving => CloseFrame { code: close_code::AWAY, reason: "the server stops".into() },
         };
         // Whoever is gone does not hear it.

@@ -15,11 +15,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    Delivery, Transport,
+    Delivery, Owner, Transport,
     attach::{Found, Place, find, not_found, status},
     deliver::nothing_more,
     reading::Reading,
-    wish::{cursor, owner},
+    wish::cursor,
 };
 use crate::{core::Core, error::Failure};
 
@@ -61,10 +61,11 @@ pub(crate) async fn read(
     State(core): State<Arc<Core>>,
     Path(id): Path<String>,
     asked: Parsed<Asked>,
+    Owner(owner): Owner,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
     let asked = query(asked)?;
-    let (id, owner) = (id_of(&id)?, owner(&headers));
+    let id = id_of(&id)?;
     let transport = Transport::of(&headers, asked.transport.as_deref().or(asked.format.as_deref()))?;
     if transport == Transport::Json {
         return state_of(&core, id, &owner).await;
@@ -118,9 +119,9 @@ pub(crate) fn name(response: &mut Response, id: StreamId) {
 pub(crate) async fn state(
     State(core): State<Arc<Core>>,
     Path(id): Path<String>,
-    headers: HeaderMap,
+    Owner(owner): Owner,
 ) -> Result<Response, Failure> {
-    state_of(&core, id_of(&id)?, &owner(&headers)).await
+    state_of(&core, id_of(&id)?, &owner).await
 }
 
 async fn state_of(core: &Core, id: StreamId, owner: &str) -> Result<Response, Failure> {
@@ -153,8 +154,8 @@ pub(super) fn json(core: &Core, status: &Status) -> Value {
 }
 
 /// `GET /v1/streams`: the streams of whoever asks.
-pub(crate) async fn list(State(core): State<Arc<Core>>, headers: HeaderMap) -> Result<Response, Failure> {
-    let list = core.store().list(Some(&owner(&headers))).await;
+pub(crate) async fn list(State(core): State<Arc<Core>>, Owner(owner): Owner) -> Result<Response, Failure> {
+    let list = core.store().list(Some(&owner)).await;
     let list = list.map_err(|refused| super::attach::refusal(&refused))?;
     let data: Vec<_> = list.iter().map(|status| json(&core, status)).collect();
     let no_store = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
@@ -165,9 +166,9 @@ pub(crate) async fn list(State(core): State<Arc<Core>>, headers: HeaderMap) -> R
 pub(crate) async fn stop(
     State(core): State<Arc<Core>>,
     Path(id): Path<String>,
-    headers: HeaderMap,
+    Owner(owner): Owner,
 ) -> Result<Response, Failure> {
-    let (id, owner) = (id_of(&id)?, owner(&headers));
+    let id = id_of(&id)?;
     let status = status(core.store(), id, &owner).await?;
     if status.ending.is_none() {
         stop_now(&core, &status).await;

@@ -8,6 +8,7 @@ use super::super::{
     Adaptive, AdaptiveKind, Balance, Continuation, Health, Model, Pool, Priorities, Queue, Upstream,
     section::{Section, meant},
 };
+use super::limits::limits;
 
 pub(super) fn health(mut section: Section<'_>, default: &Health) -> Health {
     let health = Health {
@@ -171,6 +172,7 @@ pub(super) fn model(
     let (upstream, pool) = (section.string("upstream"), section.string("pool"));
     let renamed = section.string("name");
     let resume = section.boolean("resume");
+    let limits = limits(&mut section);
     let aliases = section.strings("aliases").unwrap_or_default();
     if renamed.is_some() && name.ends_with('*') {
         section.fault("name", "a pattern stands for many models and cannot rename them", None);
@@ -201,5 +203,5 @@ pub(super) fn model(
         (None, pool) => pool,
     };
     section.finish();
-    pool.map(|pool| (Model { pool, name: renamed, resume }, aliases))
+    pool.map(|pool| (Model { pool, name: renamed, resume, limits }, aliases))
 }

@@ -82,7 +82,7 @@ pub(super) fn cors(mut section: Section<'_>) -> Cors {
 }
 
 /// As browsers write it: scheme, host, perhaps a port, and nothing after it.
-fn is_origin(text: &str) -> bool {
+pub(crate) fn is_origin(text: &str) -> bool {
     let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     host.is_some_and(|host| {
         !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte))

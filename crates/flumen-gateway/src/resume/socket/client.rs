@@ -16,6 +16,7 @@ use super::{
     readings::{MOST_STREAMS, Next, Open, Readings},
 };
 use crate::{
+    access::Identity,
     core::Core,
     error::Failure,
     generate::{Answer, Asked, CHAT, COMPLETIONS, begin},
@@ -34,6 +35,7 @@ use crate::{
 pub(super) struct Client {
     pub(super) core: Arc<Core>,
     pub(super) headers: HeaderMap,
+    pub(super) identity: Arc<Identity>,
     pub(super) owner: String,
     pub(super) connection: Option<Arc<Connection>>,
 }
@@ -118,10 +120,16 @@ impl Client {
         *request.headers_mut() = self.headers.clone();
         let record = self.core.record(facts_of(&request, self.connection.as_deref()));
         record.facts().dialect = Some(endpoint.dialect);
+        self.identity.note(&mut record.facts());
         let begun = async {
-            let mut wish = Wish::of(&HeaderMap::new())?.resuming(idempotency_key);
-            wish.owner.clone_from(&self.owner);
-            let asked = Asked { endpoint, wish: &wish, headers: self.headers.clone(), body };
+            let wish = Wish::of(&HeaderMap::new(), self.owner.clone())?.resuming(idempotency_key);
+            let asked = Asked {
+                endpoint,
+                identity: &self.identity,
+                wish: &wish,
+                headers: self.headers.clone(),
+                body,
+            };
             begin(&self.core, asked, Arc::clone(&record)).await
         };
         let refused = |failure: Failure| {
@@ -259,6 +267,7 @@ impl Clone for Client {
         Self {
             core: Arc::clone(&self.core),
             headers: self.headers.clone(),
+            identity: Arc::clone(&self.identity),
             owner: self.owner.clone(),
             connection: self.connection.clone(),
         }
