@@ -141,6 +141,8 @@ pub(crate) struct Target<'a> {
     pub rename: Option<&'a str>,
     /// The pool.
     pub pool: &'a Arc<Pool>,
+    /// What all together may use of the model.
+    pub limits: &'a config::Limits,
     /// Whether its streams are resumable unless the client says otherwise.
     pub resume: bool,
 }
@@ -204,7 +206,7 @@ impl Routing {
         let alias = self.config.aliases.get(model).map(String::as_str);
         let rename = route.name.as_deref().or(alias).filter(|name| *name != model);
         let resume = route.resume.unwrap_or(self.config.resume.enabled);
-        Some(Target { model: name, rename, pool, resume })
+        Some(Target { model: name, rename, pool, limits: &route.limits, resume })
     }
 }
 

@@ -13,15 +13,18 @@ use flumen_stream::{Cause, Deadlines, End, Expired};
 use flumen_wire::{client, listen::Shutdown};
 use http::{HeaderMap, StatusCode, header};
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     core::Routing,
     error::Failure,
     journey::Journey,
+    limits::Held,
     observe::Record,
     pool::{Place, Pool},
     provider::Call,
     relay::{Relay, timed_out},
+    resume::Pacing,
     sink::Sink,
 };
 
@@ -36,6 +39,12 @@ pub(crate) struct Dispatch {
     /// What consistent hashing goes by.
     pub key: Option<u64>,
     pub rules: Rules,
+    /// What it took of the limits.
+    pub held: Held,
+    /// Cancelled when whoever asked may no longer.
+    pub revoked: CancellationToken,
+    /// How fast the answer may go out.
+    pub pacing: Pacing,
     pub record: Arc<Record>,
     pub shutdown: Shutdown,
     /// How many are ahead of it in the queue; kept up to date while somebody is told.
@@ -89,6 +98,7 @@ impl Dispatch {
                 biased;
                 place = &mut ticket => return place.map_err(|refused| refusal(&refused)),
                 () = self.shutdown.aborted() => return Err(stopping().into()),
+                () = self.revoked.cancelled() => return Err(revoked().into()),
                 () = sleep(NEWS) => {}
             }
         }
@@ -97,6 +107,11 @@ impl Dispatch {
 
 pub(crate) fn stopping() -> End {
     End::new(Cause::Shutdown, "the server is shutting down")
+}
+
+/// The end of what runs on a key that was taken away.
+pub(crate) fn revoked() -> End {
+    End::new(Cause::Rejected, "the key is no longer valid").with_code("key_revoked")
 }
 
 /// What a full queue, or too long a wait in it, is to a client.

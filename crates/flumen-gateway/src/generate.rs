@@ -27,7 +27,7 @@ use crate::{
     provider::Call,
     request::{Edits, ModelRequest},
     respond,
-    resume::{Delivery, Kept, Origin, Owner, Transport, Wish, accepted, attach, keep, reply},
+    resume::{Delivery, Kept, Origin, Owner, Pacing, Transport, Wish, accepted, attach, keep, reply},
     sink::Sink,
 };
 
@@ -85,6 +85,7 @@ async fn answer(
         heartbeat: config.stream.heartbeat,
         skip: 0,
         coding: Coding::accepted(request.headers(), &config.stream.compression),
+        pacing: Pacing::default(),
     };
     let headers = request.headers().clone();
     let body = guard::body(request, config.server.max_body_size, config.timeouts.request_body).await?;
@@ -99,10 +100,14 @@ async fn answer(
         Answer::Stream(Kept::Begun(begun)) if wish.detached => {
             accepted(&core, begun.reader.id(), &wish.owner).await
         }
-        Answer::Stream(Kept::Begun(begun)) => Ok(begun.respond(&core, delivery).await),
+        Answer::Stream(Kept::Begun(begun)) => {
+            let delivery = Delivery { pacing: begun.pacing, ..delivery };
+            Ok(begun.respond(&core, delivery).await)
+        }
         Answer::Stream(Kept::Same(stream)) if wish.detached => accepted(&core, stream, &wish.owner).await,
         Answer::Stream(Kept::Same(stream)) => same(&core, stream, &wish, delivery).await,
         Answer::Stream(Kept::NoRoom(dispatch)) | Answer::Plain(dispatch) => {
+            let delivery = Delivery { pacing: dispatch.pacing, ..delivery };
             plain(&core, *dispatch, delivery).await
         }
     }
@@ -160,18 +165,25 @@ pub(crate) async fn begin(
         facts.model = Some(target.model.to_owned());
         facts.stream = stream;
     }
+    let of_one = identity.limits_of_one_answer(&config.limits, target.limits);
+    let held = core.limiter().admit(identity, target.model, target.limits, asked.prompt_tokens(), 0)?;
+    record.facts().headers = held.headers();
+    let most = of_one.max_tokens.filter(|_| endpoint.streams);
     let (edited, withhold_usage) =
-        asked.for_upstream(Edits { model: target.rename, ask_usage: stream, most: None });
+        asked.for_upstream(Edits { model: target.rename, ask_usage: stream, most });
     let dispatch = Dispatch {
         pool: Arc::clone(target.pool),
         model: target.model.to_owned(),
         key: target.pool.key(&headers, asked.prompt()),
         asked: flumen_admit::Asked {
-            tenant: "".into(),
-            weight: 1.0,
-            priority: flumen_admit::Priority::Normal,
+            tenant: Arc::clone(&identity.tenant.name),
+            weight: identity.weight,
+            priority: identity.priority,
             input: asked.prompt_tokens(),
         },
+        held,
+        revoked: identity.revoked(),
+        pacing: Pacing::of(&of_one),
         call: Call { path: endpoint.path, body: edited, stream, headers: forwarded(&headers) },
         rules: Rules {
             client_stall: config.timeouts.client_stall,

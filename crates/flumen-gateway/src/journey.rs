@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use crate::{
     continuation::{Said, Seam},
     core::Routing,
-    dispatch::{Dispatch, Rules, late, stopping},
+    dispatch::{Dispatch, Rules, late, revoked, stopping},
     error::Failure,
     observe::{Record, Tried, metrics::RouteMetrics},
     pool::{Attempt, Picked, Place, Pool},
@@ -269,14 +269,14 @@ impl Journey {
     ///
     /// # Errors
     /// When whoever asked may no longer.
-    #[expect(clippy::unused_self, reason = "for a moment")]
     pub(crate) fn check(&self) -> Result<(), End> {
-        Ok(())
+        if self.dispatch.revoked.is_cancelled() { Err(revoked()) } else { Ok(()) }
     }
 
     /// Charges tokens of the answer as they come.
     pub(crate) fn charge(&mut self, tokens: u64) {
         self.place.charge(tokens);
+        self.dispatch.held.output(tokens);
     }
 
     /// The first token has come.
@@ -290,7 +290,10 @@ impl Journey {
 
     /// The answer is over, for this cause. What its upstream told of usage settles the account.
     pub(crate) fn finish(mut self, cause: Cause, usage: Option<Usage>) {
-        self.place.settle(usage.map(|usage| usage.prompt_tokens), usage.map(|usage| usage.completion_tokens));
+        let (input, output) =
+            (usage.map(|usage| usage.prompt_tokens), usage.map(|usage| usage.completion_tokens));
+        self.place.settle(input, output);
+        self.dispatch.held.settle(input, output);
         let Some(mut attempt) = self.attempt.take() else { return };
         match cause {
             Cause::Complete => attempt.succeeded(),

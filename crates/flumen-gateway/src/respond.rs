@@ -30,7 +30,7 @@ use crate::{
     observe::Record,
     provider::openai,
     relay::timed_out,
-    resume::{Delivery, Numbered, Transport, apart},
+    resume::{Delivery, Numbered, Pacing, Transport, apart},
 };
 
 /// Headers of an upstream's answer that mean something to its client.
@@ -93,7 +93,9 @@ pub(crate) async fn streamed(
         }
         Err(end) => record.ended(end.cause, Some(end.code)),
     });
-    let mut response = if delivery.transport == Transport::Sse {
+    // What is paced goes event by event.
+    let together = delivery.transport == Transport::Sse && delivery.pacing == Pacing::default();
+    let mut response = if together {
         delivery.respond(counted.map(|item| item.map(Numbered::from)))
     } else {
         let apart = counted.flat_map(|item| match item {

@@ -36,6 +36,13 @@ impl Frame for Bytes {
     }
 }
 
+/// What failed has no size.
+impl<T: Frame, E: Clone + Unpin> Frame for Result<T, E> {
+    fn size(&self) -> usize {
+        self.as_ref().map_or(0, Frame::size)
+    }
+}
+
 impl Frame for Event {
     fn size(&self) -> usize {
         self.wire().len()

@@ -7,6 +7,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+pub use flumen_admit::Priority;
+
 use super::{Limits, Secret};
 
 /// How callers prove who they are.
@@ -121,23 +123,6 @@ impl Default for Tenant {
     }
 }
 
-/// Whose requests go first when there is not room for all.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Priority {
-    /// Somebody waits in front of a screen.
-    Interactive,
-    /// The usual.
-    #[default]
-    Normal,
-    /// It has time.
-    Batch,
-}
-
-impl Priority {
-    pub(super) const NAMES: &[(&str, Self)] =
-        &[("interactive", Self::Interactive), ("normal", Self::Normal), ("batch", Self::Batch)];
-}
-
 /// A key that callers present. The key itself is not known, only its digest.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Key {
@@ -188,3 +173,7 @@ impl fmt::Debug for KeyHash {
         f.write_str("blake3:…")
     }
 }
+
+/// The names of the classes.
+pub(super) const PRIORITIES: [(&str, Priority); 3] =
+    [("interactive", Priority::Interactive), ("normal", Priority::Normal), ("batch", Priority::Batch)];

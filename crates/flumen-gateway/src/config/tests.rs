@@ -112,7 +112,7 @@ fn unknown_keys_deep_inside_are_found() {
         [
             "dir/flumen.toml:8: upstreams.b.base_ur: unknown key (did you mean `base_url`?)",
             "dir/flumen.toml:10: models.m.upstream: there is no upstream `bb` (known: a, b)",
-            "dir/flumen.toml:11: models.m.zzz: unknown key (known keys: upstream, pool, name, resume, aliases)",
+            "dir/flumen.toml:11: models.m.zzz: unknown key (known keys: upstream, pool, name, resume, limits, aliases)",
         ]
     );
 }

@@ -42,6 +42,11 @@ pub(crate) async fn observe(State(core): State<Arc<Core>>, mut request: Request,
     if let Ok(id) = HeaderValue::from_str(&facts.request_id) {
         response.headers_mut().insert(REQUEST_ID, id);
     }
+    for (name, value) in
+        std::mem::take(&mut facts.headers).drain().filter_map(|(name, value)| Some((name?, value)))
+    {
+        response.headers_mut().insert(name, value);
+    }
     facts.status = Some(response.status());
     facts.header_out = head_size("HTTP/1.1 200 ", response.status().as_str(), response.headers());
     drop(facts);
@@ -79,6 +84,7 @@ pub(crate) fn facts_of(request: &Request, connection: Option<&Connection>) -> Fa
         outlives: false,
         cause: None,
         code: None,
+        headers: HeaderMap::new(),
         header_in: head_size(request.method().as_str(), path, request.headers()),
         body_in: 0,
         header_out: 0,

@@ -5,7 +5,7 @@ use std::{
 
 use flumen_stream::{Cause, Meter};
 use flumen_wire::client::Timings;
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use tokio::time::Instant;
 
 use super::{
@@ -65,6 +65,8 @@ pub(crate) struct Facts {
     pub cause: Option<Cause>,
     /// A more precise code of an end that was not good.
     pub code: Option<&'static str>,
+    /// What the response says of limits.
+    pub headers: HeaderMap,
     /// Bytes of the request's head, as HTTP/1.1 writes it.
     pub header_in: u64,
     /// Bytes of the request's body.

@@ -11,7 +11,7 @@ use futures_util::{Stream, StreamExt, stream};
 use http::{HeaderMap, StatusCode, header};
 use tokio::task::yield_now;
 
-use super::envelope;
+use super::{Pacing, envelope};
 use crate::{error::Failure, provider::openai, sink};
 
 /// What a response is made of: one event, and its number in a stream that is kept.
@@ -49,6 +49,8 @@ pub(crate) struct Delivery {
     pub skip: u64,
     /// How it is compressed.
     pub coding: Option<Coding>,
+    /// How fast it may go out.
+    pub pacing: Pacing,
 }
 
 impl Transport {
@@ -84,6 +86,10 @@ impl Delivery {
         self,
         events: impl Stream<Item = Result<Numbered, End>> + Send + 'static,
     ) -> Response {
+        if self.pacing != Pacing::default() {
+            let pacing = self.pacing;
+            return Self { pacing: Pacing::default(), ..self }.respond(pacing.hold(events));
+        }
         let response = match self.transport {
             Transport::Sse | Transport::Json => {
                 let events = events.map(sse_form).heartbeat(self.heartbeat, Event::ping().into_wire());

@@ -15,7 +15,7 @@ use http::{HeaderMap, StatusCode};
 use tokio::{sync::oneshot, time::timeout};
 
 use super::{
-    Delivery, Wish,
+    Delivery, Pacing, Wish,
     deliver::{Numbered, event_of},
     keys::Claim,
     orphans::guarded,
@@ -49,6 +49,8 @@ pub(crate) struct Begun {
     /// After this wait the response begins, and says how many are ahead.
     announce: Option<Duration>,
     position: Arc<AtomicUsize>,
+    /// How fast it may go out.
+    pub(crate) pacing: Pacing,
     told: oneshot::Receiver<Result<HeaderMap, Response>>,
 }
 
@@ -125,10 +127,11 @@ fn start(
     let record = Arc::clone(&dispatch.record);
     let announce = dispatch.pool.config().queue.announce;
     let position = Arc::clone(&dispatch.position);
+    let pacing = dispatch.pacing;
     let (store, id) = (Arc::clone(core.store()), producer.id());
     let generation = Generation { core: Arc::clone(core), producer, key, tell };
     core.generations().spawn(Box::pin(guarded(store, id, generation.run(dispatch))));
-    Kept::Begun(Box::new(Begun { reader, record, announce, position, told }))
+    Kept::Begun(Box::new(Begun { reader, record, announce, position, pacing, told }))
 }
 
 struct Generation {

@@ -15,13 +15,18 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    Delivery, Owner, Transport,
+    Delivery, Owner, Pacing, Transport,
     attach::{Found, Place, find, not_found, status},
     deliver::nothing_more,
     reading::Reading,
     wish::cursor,
 };
-use crate::{core::Core, error::Failure};
+use crate::{
+    access::{Identity, Who},
+    config::Limits,
+    core::Core,
+    error::Failure,
+};
 
 pub(crate) const STREAM_ID: HeaderName = HeaderName::from_static("flumen-stream-id");
 
@@ -62,6 +67,7 @@ pub(crate) async fn read(
     Path(id): Path<String>,
     asked: Parsed<Asked>,
     Owner(owner): Owner,
+    Who(identity): Who,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
     let asked = query(asked)?;
@@ -72,16 +78,23 @@ pub(crate) async fn read(
     }
     let place = asked.place(&headers)?;
     let found = find(core.store(), id, place, &owner).await?;
-    let delivery = delivery(&core, &headers, transport, asked.skip.unwrap_or(0));
+    let delivery = delivery(&core, &identity, &headers, transport, asked.skip.unwrap_or(0));
     Ok(reply(&core, found, delivery))
 }
 
 /// How a response to these headers is written.
-pub(super) fn delivery(core: &Core, headers: &HeaderMap, transport: Transport, skip: u64) -> Delivery {
+pub(super) fn delivery(
+    core: &Core,
+    identity: &Identity,
+    headers: &HeaderMap,
+    transport: Transport,
+    skip: u64,
+) -> Delivery {
     let routing = core.routing();
     let config = &routing.config().stream;
     let coding = Coding::accepted(headers, &config.compression);
-    Delivery { transport, heartbeat: config.heartbeat, skip, coding }
+    let pacing = Pacing::of(&identity.limits_of_one_answer(&routing.config().limits, &Limits::default()));
+    Delivery { transport, heartbeat: config.heartbeat, skip, coding, pacing }
 }
 
 /// The response of a reader that came back.

@@ -12,6 +12,7 @@ use toml::Table;
 use super::{
     super::{
         Auth, Issuer, Jwks, Key, KeyHash, Priority, Secret, Signature, Tenant, Tokens,
+        auth::PRIORITIES,
         load::{in_file, relative},
         section::{Section, meant},
     },
@@ -186,7 +187,7 @@ pub(crate) fn may_be_named(tenant: &str) -> bool {
 fn tenant(mut section: Section<'_>) -> Tenant {
     let tenant = Tenant {
         weight: weight(&mut section).unwrap_or(1.0),
-        priority: section.choice("priority", Priority::NAMES, Priority::default()),
+        priority: section.choice("priority", &PRIORITIES, Priority::default()),
         models: models(&mut section),
         origins: origins(&mut section),
         limits: limits(&mut section),
@@ -298,7 +299,7 @@ fn key(mut section: Section<'_>) -> Option<Key> {
     let (models, expires, origins) = (models(&mut section), expires(&mut section), origins(&mut section));
     let weight = weight(&mut section);
     let priority = section.string("priority").is_some();
-    let chosen = section.choice("priority", Priority::NAMES, Priority::default());
+    let chosen = section.choice("priority", &PRIORITIES, Priority::default());
     let limits = limits(&mut section);
     section.finish();
     Some(Key {
