@@ -207,7 +207,3 @@ impl State {
         Duration::try_from_secs_f64(seconds).map_or(most, |time| time.clamp(SOON, most))
     }
 }
-
-#[cfg(test)]
-#[path = "admission_tests.rs"]
-mod tests;

@@ -15,6 +15,7 @@
 //! Nothing here knows threads or clocks: the caller holds the lock and says what time it is, as a duration since any
 //! moment. All steps take time logarithmic in tenants and waiting requests.
 
+mod account;
 mod ageing;
 mod class;
 mod report;
@@ -28,7 +29,7 @@ pub(crate) use self::service::Recent;
 use self::{
     ageing::{Ageing, Ripening},
     class::Class,
-    service::{Rates, cost},
+    service::Rates,
     tenant::{Flow, TenantId, Tenants, Waiting},
 };
 pub use self::{
@@ -243,19 +244,6 @@ impl<E> Schedule<E> {
         Some(Chosen { entry, turn, waited: self.now.saturating_sub(since) })
     }
 
-    /// Sets what was charged for a turn right: the difference is charged, or given back where that is no credit for having been
-    /// away. `None` stands for a figure that is not known better. The last call holds.
-    pub fn settle(&mut self, now: Duration, turn: &Turn, input: Option<u64>, output: Option<u64>) {
-        self.tick(now);
-        let (id, class) = (turn.tenant, turn.class);
-        self.collect(id, class);
-        let input = turn.correct_input(input.map(|tokens| tokens.max(1)));
-        let output = turn.correct_output(output);
-        self.charge(id, class, input.more, output.more);
-        self.give_back(turn, input.less, output.less);
-        self.seat(id, class);
-    }
-
     /// Ends a turn. To be called once for each.
     pub fn finish(&mut self, now: Duration, turn: &Turn) {
         self.tick(now);
@@ -265,25 +253,6 @@ impl<E> Schedule<E> {
         self.tenants.flow(id, class).running -= 1;
         self.running -= 1;
         self.idle(id, class);
-    }
-
-    /// How many are probably served before a request that waits: an estimate. Tenants are taken to have equal counters and
-    /// weights, and nobody to come or leave. Walks the queue of the tenant.
-    pub fn ahead(&self, place: Place) -> usize {
-        let Some(tenant) = self.tenants.get(place.tenant) else { return 0 };
-        let found = (0..CLASSES).find_map(|class| {
-            let flow = tenant.flows[class].as_ref()?;
-            flow.queue.contains_key(&place.number).then(|| (class, flow.queue.range(..place.number).count()))
-        });
-        found.map_or(0, |(class, own)| self.estimate(Some(tenant), class, own))
-    }
-
-    /// How many would probably be served before a request that entered now: an estimate, as [`ahead`](Self::ahead).
-    pub fn ahead_of_new(&self, tenant: &str, priority: Priority) -> usize {
-        let class = priority as usize;
-        let tenant = self.tenants.find(tenant).and_then(|id| self.tenants.get(id));
-        let own = tenant.and_then(|tenant| tenant.flows[class].as_ref()).map_or(0, |flow| flow.queue.len());
-        self.estimate(tenant, class, own)
     }
 
     fn tick(&mut self, now: Duration) {
@@ -373,68 +342,6 @@ impl<E> Schedule<E> {
                 self.put(request.tenant, class - 1, request.number, waiting);
                 self.ageing.risen(request, rise);
             }
-        }
-    }
-
-    /// Brings the counters up to what was streamed; says whether that was anything.
-    fn collect(&mut self, id: TenantId, class: usize) -> bool {
-        let tokens = self.tenants.known(id).meter.take(class);
-        if tokens > 0 {
-            self.charge(id, class, 0, tokens);
-            self.seat(id, class);
-        }
-        tokens > 0
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "a figure to look at")]
-    fn charge(&mut self, id: TenantId, class: usize, input: u64, output: u64) {
-        let weights = self.rules.weights;
-        let tenant = self.tenants.known(id);
-        let rates = tenant.rates;
-        let service = input as f64 * weights.input + output as f64 * weights.output;
-        tenant.service += service;
-        tenant.recent.add(self.now, service);
-        self.recent.add(self.now, service);
-        let flow = self.tenants.flow(id, class);
-        flow.counter += cost(input, rates.input) + cost(output, rates.output);
-        let state = &mut self.classes[class];
-        state.counter += cost(input, state.rates.input) + cost(output, state.rates.output);
-    }
-
-    /// Takes back what was charged too much.
-    ///
-    /// Had it not been charged, the tenant would have been lifted that much further when it came back since. So what was
-    /// charged before that comes out of what the counter was above the floor then, and what was charged before it came
-    /// back twice is lost: the other way round the tenant would gain by asking for more than it takes.
-    #[expect(clippy::cast_precision_loss, reason = "a figure to look at")]
-    fn give_back(&mut self, turn: &Turn, input: u64, output: u64) {
-        if input == 0 && output == 0 {
-            return;
-        }
-        let weights = self.rules.weights;
-        let tenant = self.tenants.known(turn.tenant);
-        let service = input as f64 * weights.input + output as f64 * weights.output;
-        tenant.service -= service;
-        tenant.recent.add(self.now, -service);
-        self.recent.add(self.now, -service);
-        // The weight may have changed since: never more than was charged.
-        let rates = tenant.rates;
-        let less = cost(input, turn.rates.input.min(rates.input))
-            + cost(output, turn.rates.output.min(rates.output));
-        let flow = self.tenants.flow(turn.tenant, turn.class);
-        let less = match flow.joins - turn.joins.0 {
-            0 => less,
-            1 => less.min(flow.slack),
-            _ => 0,
-        };
-        if flow.joins > turn.joins.0 {
-            flow.slack -= less;
-        }
-        flow.counter = flow.counter.saturating_sub(less);
-        let state = &mut self.classes[turn.class];
-        if state.joins == turn.joins.1 {
-            let less = cost(input, state.rates.input) + cost(output, state.rates.output);
-            state.counter = state.counter.saturating_sub(less);
         }
     }
 

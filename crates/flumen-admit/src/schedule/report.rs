@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    CLASSES, Schedule,
+    CLASSES, Place, Schedule,
     class::DEBTORS,
     service::shown,
     tenant::{Tenant, TenantId},
@@ -110,6 +110,25 @@ impl<E> Schedule<E> {
         std::array::from_fn(|class| (Priority::ALL[class], self.classes[class].waiting))
     }
 
+    /// How many are probably served before a request that waits: an estimate. Tenants are taken to have equal counters and
+    /// weights, and nobody to come or leave. Walks the queue of the tenant.
+    pub fn ahead(&self, place: Place) -> usize {
+        let Some(tenant) = self.tenants.get(place.tenant) else { return 0 };
+        let found = (0..CLASSES).find_map(|class| {
+            let flow = tenant.flows[class].as_ref()?;
+            flow.queue.contains_key(&place.number).then(|| (class, flow.queue.range(..place.number).count()))
+        });
+        found.map_or(0, |(class, own)| self.estimate(Some(tenant), class, own))
+    }
+
+    /// How many would probably be served before a request that entered now: an estimate, as [`ahead`](Self::ahead).
+    pub fn ahead_of_new(&self, tenant: &str, priority: Priority) -> usize {
+        let class = priority as usize;
+        let tenant = self.tenants.find(tenant).and_then(|id| self.tenants.get(id));
+        let own = tenant.and_then(|tenant| tenant.flows[class].as_ref()).map_or(0, |flow| flow.queue.len());
+        self.estimate(tenant, class, own)
+    }
+
     /// How many go before a request of a tenant that has `own` before it in its flow.
     #[expect(
         clippy::cast_precision_loss,
@@ -117,7 +136,7 @@ impl<E> Schedule<E> {
         clippy::cast_sign_loss,
         reason = "an estimate of small numbers"
     )]
-    pub(super) fn estimate(&self, tenant: Option<&Tenant<E>>, class: usize, own: usize) -> usize {
+    fn estimate(&self, tenant: Option<&Tenant<E>>, class: usize, own: usize) -> usize {
         let state = &self.classes[class];
         let flow = tenant.and_then(|tenant| tenant.flows[class].as_ref());
         let (queued, active) =
