@@ -14,6 +14,7 @@ mod gateway;
 mod generate;
 mod guard;
 mod health;
+#[allow(dead_code, reason = "requests are admitted by it once they are dispatched through pools")]
 mod limits;
 mod models;
 mod observe;
