@@ -53,6 +53,6 @@ impl Moment {
 
     /// How long the day lasts.
     pub fn rest_of_day(self) -> Duration {
-        DAY - Duration::new(self.wall.as_secs() % DAY.as_secs(), self.wall.subsec_nanos())
+        DAY.saturating_sub(Duration::new(self.wall.as_secs() % DAY.as_secs(), self.wall.subsec_nanos()))
     }
 }

@@ -43,21 +43,34 @@ fn example_in_full() -> String {
 #[test]
 fn the_example_knows_every_key_and_no_other() {
     let text = example_in_full();
-    // Files do not exist, both kinds of keys are shown, and streams are kept in memory: these are the faults, and there are no others.
-    let faults = parse_with(&text, &[("LOCAL_API_KEY", "k")]).unwrap_err();
-    assert_eq!(faults.len(), 4, "{faults:#?}");
+    // Files do not exist, both kinds of keys and secrets are shown, and streams are kept in memory: these are the faults, and there
+    // are no others.
+    let secret = "0123456789abcdef0123456789abcdef";
+    let faults = parse_with(&text, &[("LOCAL_API_KEY", "k"), ("TOKEN_SECRET", secret)]).unwrap_err();
+    assert_eq!(faults.len(), 7, "{faults:#?}");
+    for key in ["auth.keys_file: ", "tokens.secret_file: give either", "corporate.jwks_url: give either"] {
+        assert!(faults.iter().any(|fault| fault.contains(key)), "{key}");
+    }
     for key in ["resume.folder", "resume.flush"] {
         assert!(faults.iter().any(|fault| fault.contains(key)), "{key}");
     }
     assert!(faults.iter().any(|fault| fault.contains("key_file: give either")));
     assert!(faults.iter().any(|fault| fault.contains("ca_file")));
-    let source =
-        concat!(include_str!("check.rs"), include_str!("check/streams.rs"), include_str!("check/pools.rs"));
+    let source = concat!(
+        include_str!("check.rs"),
+        include_str!("check/auth.rs"),
+        include_str!("check/limits.rs"),
+        include_str!("check/pools.rs"),
+        include_str!("check/streams.rs")
+    );
     let getters = [
         "section(",
         "map(",
         "string(",
         "strings(",
+        "secret_string(",
+        "moment(",
+        "most(",
         "pairs(",
         "choice(",
         "duration(",
@@ -69,7 +82,7 @@ fn the_example_knows_every_key_and_no_other() {
         "table(",
     ];
     for getter in getters {
-        for call in source.split(&format!(".{getter}")).skip(1) {
+        for call in source.split(getter).skip(1) {
             let Some(key) = call.trim_start().strip_prefix('"').and_then(|rest| rest.split('"').next())
             else {
                 continue;
@@ -243,3 +256,5 @@ fn streams_on_disk_need_a_folder_and_origins_are_written_as_browsers_do() {
     assert!(faults("[cors]\norigins = \"*\"\ncredentials = true\n")[0].contains("any origin"));
     assert!(faults("[stream]\ncompression = [\"gzp\"]\n")[0].contains("did you mean `gzip`?"));
 }
+
+mod access;
