@@ -2,9 +2,9 @@ use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, process::ExitCode, syn
 
 use flumen_flow::{Context, Task};
 use flumen_gateway::{
-    Control, Gateway, StartError, Watch,
+    Control, Gateway, Hooks, StartError, Watch,
     config::{Config, ConfigError, Loaded},
-    reloading,
+    reload, reloading,
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -12,7 +12,9 @@ use tokio::{
     time::sleep,
 };
 use tracing::{info, warn};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{
+    EnvFilter, Registry, layer::SubscriberExt, reload::Handle, util::SubscriberInitExt,
+};
 
 use crate::{
     EXIT_CONFIG,
@@ -41,9 +43,9 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
         Ok(loaded) => loaded,
         Err(error) => return fail(&error, EXIT_CONFIG),
     };
-    log_to_stderr(&loaded.config);
+    let level = log_to_stderr(&loaded.config);
     let watch = Watch::new(loaded.files.clone());
-    let gateway = match Gateway::bind(loaded.config) {
+    let gateway = match Gateway::bind(loaded) {
         Ok(gateway) => gateway,
         Err(error @ StartError::Bind { .. }) => return fail(&error, 1),
         Err(error) => return fail(&error, EXIT_CONFIG),
@@ -53,7 +55,14 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
         return fail(&format_args!("signals cannot be received: {error}"), 1);
     }
     greet(&gateway);
-    match gateway.run() {
+    let again = arguments.clone();
+    let hooks = Hooks {
+        reload: Box::new(move |control| reload(control, || again.load())),
+        level: Box::new(move |wanted| {
+            level.reload(EnvFilter::new(wanted.as_str())).map_err(|error| error.to_string())
+        }),
+    };
+    match gateway.run(hooks) {
         Ok(()) => {
             info!("stopped");
             ExitCode::SUCCESS
@@ -72,16 +81,16 @@ impl Arguments {
     }
 }
 
-fn log_to_stderr(config: &Config) {
+/// Starts the server's own messages. What is returned changes how much they say.
+fn log_to_stderr(config: &Config) -> Handle<EnvFilter, Registry> {
     let filter =
         EnvFilter::try_from_env("FLUMEN_LOG").unwrap_or_else(|_| EnvFilter::new(config.log.level.as_str()));
     let ansi = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(ansi)
-        .with_target(false)
-        .init();
+    let (filter, handle) = tracing_subscriber::reload::Layer::new(filter);
+    let lines =
+        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(ansi).with_target(false);
+    tracing_subscriber::registry().with(filter).with(lines).init();
+    handle
 }
 
 fn greet(gateway: &Gateway) {
@@ -89,6 +98,9 @@ fn greet(gateway: &Gateway) {
     let scheme = if config.server.tls.is_some() { "https" } else { "http" };
     for address in gateway.addresses() {
         info!("listening on {scheme}://{address}");
+    }
+    if let Some(address) = gateway.admin_address() {
+        info!("listening to operators on http://{address}");
     }
     let models: Vec<_> = config.models.keys().map(String::as_str).collect();
     info!(

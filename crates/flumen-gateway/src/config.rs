@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 use flumen_wire::transport::Coding;
 use http::HeaderMap;
 
+mod admin;
 mod auth;
 mod check;
 mod fault;
@@ -15,8 +16,10 @@ mod load;
 mod pool;
 mod secret;
 mod section;
+mod shown;
 mod size;
 
+pub use admin::Admin;
 pub use auth::{Auth, Issuer, Jwks, Key, KeyHash, Priority, Signature, Tenant, Tokens};
 pub(crate) use check::{is_origin, may_be_named};
 pub use fault::{ConfigError, Fault};
@@ -45,6 +48,8 @@ pub struct Config {
     pub log: Log,
     /// When an upstream counts as broken.
     pub health: Health,
+    /// The listener for operators.
+    pub admin: Admin,
     /// How callers prove who they are.
     pub auth: Auth,
     /// Tenants by name; a name that ends with `*` is a pattern for those that are not named.
@@ -226,6 +231,11 @@ impl Level {
         ("trace", Self::Trace),
     ];
 
+    /// The level of a name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(known, _)| *known == name).map(|(_, level)| *level)
+    }
+
     /// The name in the configuration.
     pub fn as_str(self) -> &'static str {
         Self::NAMES.iter().find(|(_, level)| *level == self).map_or("info", |(name, _)| name)
@@ -345,6 +355,8 @@ pub struct Loaded {
     pub config: Config,
     /// Every file that was read, or is read when it is put in force: to be watched.
     pub files: Vec<PathBuf>,
+    /// Every key as it was given, or its default; without secrets.
+    pub shown: serde_json::Value,
 }
 
 impl Config {
@@ -415,6 +427,7 @@ impl Config {
             cors: Cors::default(),
             log: Log { level: Level::default(), access: AccessFormat::default() },
             health: Health::default(),
+            admin: Admin::default(),
             auth: Auth::default(),
             tenants: BTreeMap::new(),
             keys: BTreeMap::new(),

@@ -16,6 +16,7 @@ use crate::{
     access::Access,
     config::{self, Config},
     limits::Limiter,
+    live::Roll,
     observe::{Facts, Record, access_log::AccessLog, metrics::Metrics},
     pool::{Pool, Pools},
     provider::{HttpServer, Sim, Upstream},
@@ -50,6 +51,8 @@ pub(crate) struct Shared {
     pub access: Arc<Access>,
     /// How much they may use.
     pub limiter: Arc<Limiter>,
+    /// What waits and runs.
+    pub roll: Arc<Roll>,
 }
 
 impl Core {
@@ -101,6 +104,11 @@ impl Core {
     /// How much they may use.
     pub(crate) fn limiter(&self) -> &Arc<Limiter> {
         &self.shared.limiter
+    }
+
+    /// What waits and runs.
+    pub(crate) fn roll(&self) -> &Arc<Roll> {
+        &self.shared.roll
     }
 
     /// The generations of this core that outlive their connections.

@@ -1,12 +1,6 @@
 //! A request on its way: through the queue of its pool, to an upstream, and to others when that one fails.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use flumen_admit::{Asked, Refused};
 use flumen_stream::{Cause, Deadlines, End, Expired};
@@ -20,6 +14,7 @@ use crate::{
     error::Failure,
     journey::Journey,
     limits::Held,
+    live::{Live, Phase, stopped},
     observe::Record,
     pool::{Place, Pool},
     provider::Call,
@@ -47,8 +42,8 @@ pub(crate) struct Dispatch {
     pub pacing: Pacing,
     pub record: Arc<Record>,
     pub shutdown: Shutdown,
-    /// How many are ahead of it in the queue; kept up to date while somebody is told.
-    pub position: Arc<AtomicUsize>,
+    /// Where operators see it.
+    pub live: Live,
 }
 
 /// What a relay holds its two sides to.
@@ -80,7 +75,12 @@ impl Dispatch {
     /// When no answer came; an answer with an error status is an answer.
     pub(crate) async fn send(self) -> Result<Answering, Failure> {
         let came = Instant::now();
-        let place = self.turn().await?;
+        let place = tokio::select! {
+            biased;
+            place = self.turn() => place?,
+            () = self.live.entry().stopped() => return Err(stopped().into()),
+        };
+        self.live.is(Phase::Waiting);
         let wait = came.elapsed();
         self.record.facts().queued = Some(wait);
         self.record.metrics().waited(self.pool.name(), wait);
@@ -93,7 +93,7 @@ impl Dispatch {
     async fn turn(&self) -> Result<Place, Failure> {
         let mut ticket = self.pool.enter(self.asked.clone()).map_err(|refused| refusal(&refused))?;
         loop {
-            self.position.store(ticket.position(), Relaxed);
+            self.live.behind(ticket.position());
             tokio::select! {
                 biased;
                 place = &mut ticket => return place.map_err(|refused| refusal(&refused)),

@@ -3,9 +3,12 @@
 use std::{
     io,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
+    time::SystemTime,
 };
+
+use axum::Router;
 
 use flumen_store::{DiskOptions, DiskStore, MemoryStore, OpenError, Store, Sync};
 use flumen_wire::{
@@ -17,6 +20,7 @@ use tracing_appender::non_blocking::WorkerGuard;
 
 use crate::{
     access::Access,
+    admin::{self, Admin, Hooks},
     config::{Config, ConfigError, Loaded, StoreKind},
     core::{Core, Routing, Shared, UnusableUpstream},
     limits::Limiter,
@@ -34,6 +38,7 @@ pub struct Gateway {
     /// For each core, its listener at each address.
     listeners: Vec<Vec<Listener>>,
     addresses: Vec<SocketAddr>,
+    admin: Option<Listener>,
     _log_guard: Option<WorkerGuard>,
 }
 
@@ -68,7 +73,15 @@ pub struct Control {
     cores: Arc<[Arc<Core>]>,
     tls: Option<Arc<ServerTls>>,
     shutdown: Shutdown,
-    current: Arc<Mutex<Arc<Config>>>,
+    current: Arc<Mutex<Current>>,
+}
+
+/// What is in force.
+#[derive(Debug)]
+struct Current {
+    config: Arc<Config>,
+    /// As operators may see it.
+    shown: serde_json::Value,
 }
 
 impl Gateway {
@@ -76,8 +89,8 @@ impl Gateway {
     ///
     /// # Errors
     /// See [`StartError`]. Everything is checked before the first address is bound.
-    pub fn bind(config: Config) -> Result<Self, StartError> {
-        let config = Arc::new(config);
+    pub fn bind(loaded: Loaded) -> Result<Self, StartError> {
+        let config = Arc::new(loaded.config);
         let server = &config.server;
         let tls =
             server.tls.as_ref().map(|tls| ServerTls::read(&tls.cert, &tls.key)).transpose()?.map(Arc::new);
@@ -91,6 +104,7 @@ impl Gateway {
             keys: Arc::default(),
             access: Arc::new(Access::new(&config)),
             limiter: Arc::new(Limiter::new(&config.limits)),
+            roll: Arc::default(),
         };
         let pools = Arc::new(Pools::new(&config, None));
         let cores = (0..server.threads)
@@ -106,20 +120,32 @@ impl Gateway {
                 own.push(listener);
             }
         }
+        let admin = match config.admin.listen {
+            Some(address) => {
+                let bound = Listener::bind(address, false);
+                Some(bound.map_err(|source| StartError::Bind { address, source })?)
+            }
+            None => None,
+        };
         let shutdown = shared.shutdown.clone();
         let limits = Arc::new(limits(&config));
         let control = Control {
             cores: cores.into(),
             tls,
             shutdown,
-            current: Arc::new(Mutex::new(Arc::clone(&config))),
+            current: Arc::new(Mutex::new(Current { config: Arc::clone(&config), shown: loaded.shown })),
         };
-        Ok(Self { control, limits, listeners, addresses, _log_guard: log_guard })
+        Ok(Self { control, limits, listeners, addresses, admin, _log_guard: log_guard })
     }
 
     /// The addresses it is bound to.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Where operators are listened to, if they are.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref()?.local_addr().ok()
     }
 
     /// Steers it while it runs.
@@ -131,15 +157,24 @@ impl Gateway {
     ///
     /// # Errors
     /// When a core cannot start.
-    pub fn run(self) -> io::Result<()> {
+    pub fn run(self, hooks: Hooks) -> io::Result<()> {
+        let mut admin = self.admin.map(|listener| {
+            let (core, control) = (Arc::clone(&self.control.cores[0]), self.control.clone());
+            let token = self.control.config().admin.token.clone();
+            let started = SystemTime::now();
+            let admin = Admin { core, control, hooks: Arc::new(hooks), token, started };
+            (listener, admin::routes(admin))
+        });
         let cores = self.listeners.into_iter().zip(&*self.control.cores);
         let threads = cores
             .enumerate()
             .map(|(number, (listeners, core))| {
                 let serving = (Arc::clone(core), Arc::clone(&self.limits), self.control.tls.clone());
+                // The first core looks after what all share.
+                let admin = admin.take();
                 thread::Builder::new().name(format!("core-{number}")).spawn(move || {
-                    let tidies = number == 0;
-                    serve_core(listeners, &serving.0, &serving.1, serving.2.as_ref(), tidies)
+                    let tends = number == 0;
+                    serve_core(listeners, &serving.0, &serving.1, serving.2.as_ref(), tends, admin)
                 })
             })
             .collect::<io::Result<Vec<JoinHandle<io::Result<()>>>>>()?;
@@ -155,13 +190,14 @@ fn serve_core(
     core: &Arc<Core>,
     limits: &Arc<Limits>,
     tls: Option<&Arc<ServerTls>>,
-    tidies: bool,
+    tends: bool,
+    admin: Option<(Listener, Router)>,
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let gate = core.gate();
     runtime.block_on(async {
         let mut _tending = Vec::new();
-        if tidies {
+        if tends {
             end_orphans(core.store()).await;
             let tidying = tidy(Arc::clone(core.store()), Arc::clone(core.keys()));
             _tending.push(AbortOnDropHandle::new(tokio::spawn(tidying)));
@@ -169,6 +205,17 @@ fn serve_core(
             let (access, limiter) = (Arc::clone(core.access()), Arc::clone(core.limiter()));
             _tending.push(AbortOnDropHandle::new(tokio::spawn(async move { access.tend().await })));
             _tending.push(AbortOnDropHandle::new(tokio::spawn(async move { limiter.tend().await })));
+        }
+        if let Some((listener, router)) = admin {
+            // Operators are listened to until the very end, and however many clients there are.
+            let (limits, gate) = (Arc::new(Limits::default()), Arc::default());
+            let serving = listener.serve(router, limits, gate, None, Shutdown::new());
+            let serving = tokio::spawn(async {
+                if let Err(error) = serving.await {
+                    tracing::error!(%error, "the admin API cannot be served");
+                }
+            });
+            _tending.push(AbortOnDropHandle::new(serving));
         }
         let serving = listeners.into_iter().map(|listener| {
             let (limits, gate, tls) = (Arc::clone(limits), Arc::clone(&gate), tls.cloned());
@@ -219,7 +266,21 @@ fn limits(config: &Config) -> Limits {
 impl Control {
     /// The configuration in force.
     pub fn config(&self) -> Arc<Config> {
-        Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.current().config)
+    }
+
+    fn current(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same as operators may see it: every key, without secrets.
+    pub(crate) fn shown(&self) -> serde_json::Value {
+        let current = self.current();
+        let mut shown = current.shown.clone();
+        // The command line may have said otherwise.
+        let listen: Vec<_> = current.config.server.listen.iter().map(ToString::to_string).collect();
+        shown["server"]["listen"] = listen.into();
+        shown
     }
 
     /// Polite end: no new connections, running streams go on.
@@ -255,9 +316,9 @@ impl Control {
             core.access().apply(&config);
             core.limiter().apply(&config.limits);
         }
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let fixed = needs_restart(&current, &config);
-        *current = config;
+        let mut current = self.current();
+        let fixed = needs_restart(&current.config, &config);
+        *current = Current { config, shown: loaded.shown };
         Ok(fixed)
     }
 }
@@ -280,6 +341,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         (resume.store.clone(), resume.stream_size, resume.budget, resume.retention)
     };
     check(store(old) != store(new), "where and for how long streams are kept");
+    check(old.admin != new.admin, "admin");
     check(old.log.access != new.log.access, "log.access");
     fixed
 }

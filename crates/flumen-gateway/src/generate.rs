@@ -165,7 +165,7 @@ pub(crate) async fn begin(
         facts.model = Some(target.model.to_owned());
         facts.stream = stream;
     }
-    let of_one = identity.limits_of_one_answer(&config.limits, target.limits);
+    let of_one = core.limiter().of_one_answer(identity, target.limits);
     let held = core.limiter().admit(identity, target.model, target.limits, asked.prompt_tokens(), 0)?;
     record.facts().headers = held.headers();
     let most = of_one.max_tokens.filter(|_| endpoint.streams);
@@ -190,9 +190,9 @@ pub(crate) async fn begin(
             max_event: config.stream.max_event,
             withhold_usage,
         },
+        live: core.roll().enter(&record, target.pool.name()),
         record,
         shutdown: core.shutdown().clone(),
-        position: Arc::default(),
         routing: Arc::clone(&routing),
     };
     if !stream || !wish.resumable(target.resume) {
@@ -253,7 +253,7 @@ async fn announced(
     delivery: Delivery,
     patience: Duration,
 ) -> Result<Response, Failure> {
-    let (record, position) = (Arc::clone(&dispatch.record), Arc::clone(&dispatch.position));
+    let (record, place) = (Arc::clone(&dispatch.record), Arc::clone(dispatch.live.entry()));
     let mut sending = Box::pin(dispatch.send());
     if let Ok(answering) = timeout(patience, &mut sending).await {
         let answering = answering?;
@@ -278,7 +278,7 @@ async fn announced(
         }))
     })
     .try_flatten();
-    Ok(respond::queued(events, position, delivery, record))
+    Ok(respond::queued(events, place, delivery, record))
 }
 
 #[expect(

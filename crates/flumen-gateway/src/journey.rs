@@ -1,6 +1,12 @@
 //! The way of one admitted request over upstreams: tries, hedges, and what each upstream is given credit or blame for.
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use flumen_stream::{Cause, Deadlines, End};
 use flumen_wire::{client::Response, listen::Shutdown};
@@ -12,6 +18,7 @@ use crate::{
     core::Routing,
     dispatch::{Dispatch, Rules, late, revoked, stopping},
     error::Failure,
+    live::{Phase, stopped},
     observe::{Record, Tried, metrics::RouteMetrics},
     pool::{Attempt, Picked, Place, Pool},
     provider::{Call, openai::Usage},
@@ -97,11 +104,18 @@ impl Journey {
     /// When none answered; an answer with an error status is an answer.
     pub(crate) async fn answer(&mut self) -> Result<Response, Failure> {
         let shutdown = self.dispatch.shutdown.clone();
+        let live = Arc::clone(self.dispatch.live.entry());
         tokio::select! {
             biased;
             answer = self.seek() => answer,
+            () = live.stopped() => Err(stopped().into()),
             () = shutdown.aborted() => Err(stopping().into()),
         }
+    }
+
+    /// Ready when an operator stops it.
+    pub(crate) fn poll_stopped(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.dispatch.live.entry().poll_stopped(cx)
     }
 
     async fn seek(&mut self) -> Result<Response, Failure> {
@@ -277,11 +291,13 @@ impl Journey {
     pub(crate) fn charge(&mut self, tokens: u64) {
         self.place.charge(tokens);
         self.dispatch.held.output(tokens);
+        self.dispatch.live.came(tokens);
     }
 
     /// The first token has come.
     pub(crate) fn first_token(&mut self) {
         self.heard = true;
+        self.dispatch.live.is(Phase::Streaming);
         if let Some(attempt) = &self.attempt {
             attempt.first_token();
             self.place.first_token(attempt.took());

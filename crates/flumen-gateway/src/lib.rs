@@ -4,6 +4,7 @@
 //! model; `relay` moves the tokens of the answer into the stream's log and `respond` moves them on to the client.
 
 mod access;
+mod admin;
 mod burst;
 pub mod config;
 mod continuation;
@@ -17,6 +18,7 @@ mod guard;
 mod health;
 mod journey;
 mod limits;
+mod live;
 mod models;
 mod observe;
 mod playground;
@@ -31,5 +33,6 @@ mod routes;
 mod sink;
 
 pub use access::{TokenWish, new_key, sign_token};
+pub use admin::Hooks;
 pub use gateway::{Control, Gateway, StartError};
-pub use reload::{Watch, reloading};
+pub use reload::{Watch, reload, reloading};

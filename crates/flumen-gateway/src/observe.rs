@@ -5,6 +5,7 @@ pub(crate) mod metrics;
 mod observed;
 mod record;
 mod tenants;
+mod totals;
 
 pub(crate) use observed::{facts_of, observe};
 pub(crate) use record::{Facts, Record, Tried};

@@ -27,7 +27,7 @@ mod probe;
 
 use budget::Budget;
 use choice::{Candidate, choose, print};
-pub(crate) use member::{Member, Standing};
+pub(crate) use member::Member;
 pub(crate) use pools::Pools;
 pub(crate) use probe::probe;
 

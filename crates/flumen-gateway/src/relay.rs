@@ -105,7 +105,7 @@ impl Relay {
             Err(Stop::Gone(gone)) => {
                 drop(body);
                 let cause = if gone == Gone::Stopped { Cause::Stopped } else { Cause::ClientGone };
-                if kept {
+                if kept || gone == Gone::Stopped {
                     record.ended(cause, None);
                 }
                 sink.leave(gone).await;
@@ -272,7 +272,7 @@ impl Relay {
             if let Poll::Ready(gone) = self.sink.poll_gone(cx) {
                 return Poll::Ready(Err(Stop::Gone(gone)));
             }
-            self.poll_interrupted(cx).map(|end| Err(Stop::End(end)))
+            self.poll_interrupted(cx).map(Err)
         })
         .await
     }
@@ -307,16 +307,19 @@ impl Relay {
                 taken = self.sink.taken();
                 stall.as_mut().reset(Instant::now() + self.journey.rules().client_stall);
             }
-            self.poll_interrupted(cx).map(|end| Err(Stop::End(end)))
+            self.poll_interrupted(cx).map(Err)
         })
         .await
     }
 
-    fn poll_interrupted(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+    fn poll_interrupted(&mut self, cx: &mut Context<'_>) -> Poll<Stop> {
         if self.aborted.poll(cx).is_ready() {
-            return Poll::Ready(stopping());
+            return Poll::Ready(Stop::End(stopping()));
         }
-        self.dog.poll_expired(cx).map(timed_out)
+        if self.journey.poll_stopped(cx).is_ready() {
+            return Poll::Ready(Stop::Gone(Gone::Stopped));
+        }
+        self.dog.poll_expired(cx).map(|expired| Stop::End(timed_out(expired)))
     }
 }
 

@@ -77,7 +77,7 @@ where
     });
     let reload = files.task(move |mut round: Round| {
         round.due = false;
-        if let Some(files) = reload(&control, &load) {
+        if let Ok((files, _)) = take_over(&control, &load) {
             round.watch = Watch::new(files);
         }
         Ok(round)
@@ -93,22 +93,34 @@ where
         .named("configuration")
 }
 
-/// Returns the files to watch from now on, if the new configuration could be read.
-fn reload(control: &Control, load: &impl Fn() -> Result<Loaded, ConfigError>) -> Option<Vec<PathBuf>> {
-    let loaded = match load() {
-        Ok(loaded) => loaded,
-        Err(error) => {
-            error!("the new configuration is refused, the old one stays in force:\n{error}");
-            return None;
-        }
+/// Reads the configuration again and puts it in force, all of it or nothing. Returns the settings that take effect only after a
+/// restart.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn reload(
+    control: &Control,
+    load: impl Fn() -> Result<Loaded, ConfigError>,
+) -> Result<Vec<&'static str>, String> {
+    take_over(control, &load).map(|(_, fixed)| fixed)
+}
+
+/// Returns the files to watch from now on, too.
+fn take_over(
+    control: &Control,
+    load: &impl Fn() -> Result<Loaded, ConfigError>,
+) -> Result<(Vec<PathBuf>, Vec<&'static str>), String> {
+    let refused = |problem: &dyn std::fmt::Display| {
+        error!("the new configuration is refused, the old one stays in force:\n{problem}");
+        problem.to_string()
     };
+    let loaded = load().map_err(|error| refused(&error))?;
     let files = loaded.files.clone();
-    match control.reload(loaded) {
-        Ok(fixed) if fixed.is_empty() => info!("the new configuration is in force"),
-        Ok(fixed) => {
-            warn!("the new configuration is in force, except for what needs a restart: {}", fixed.join(", "));
-        }
-        Err(error) => error!("the new configuration is refused, the old one stays in force: {error}"),
+    let fixed = control.reload(loaded).map_err(|error| refused(&error))?;
+    if fixed.is_empty() {
+        info!("the new configuration is in force");
+    } else {
+        warn!("the new configuration is in force, except for what needs a restart: {}", fixed.join(", "));
     }
-    Some(files)
+    Ok((files, fixed))
 }

@@ -119,11 +119,6 @@ impl ModelRequest {
         (self.prompt_at.len() as u64).div_ceil(4).max(1)
     }
 
-    /// The most tokens that the answer may have, if the request says so.
-    pub(crate) fn most_tokens(&self) -> Option<u64> {
-        self.most.iter().filter_map(|(_, most)| *most).min()
-    }
-
     /// The body for the upstream, edited. Also says whether the option was added that makes the upstream tell the usage, so
     /// that the client must not see its effect.
     pub(crate) fn for_upstream(&self, Edits { model, ask_usage, most }: Edits<'_>) -> (Bytes, bool) {

@@ -1,12 +1,6 @@
 //! Log -> client, and whole answers. Errors become statuses or error events here, and nowhere else.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
@@ -27,6 +21,7 @@ use crate::{
     dispatch::NEWS,
     error::Failure,
     journey::Journey,
+    live::Entry,
     observe::Record,
     provider::openai,
     relay::timed_out,
@@ -111,7 +106,7 @@ pub(crate) async fn streamed(
 /// The response of a stream whose turn has not come.
 pub(crate) fn queued(
     events: impl Stream<Item = Result<Burst, End>> + Send + 'static,
-    position: Arc<AtomicUsize>,
+    place: Arc<Entry>,
     delivery: Delivery,
     record: Arc<Record>,
 ) -> Response {
@@ -124,34 +119,34 @@ pub(crate) fn queued(
         Ok(burst) => apart(burst.wire).left_stream(),
         Err(end) => stream::iter([Err(end)]).right_stream(),
     });
-    delivery.respond(waiting(items, position, delivery.transport))
+    delivery.respond(waiting(items, place, delivery.transport))
 }
 
 /// Until the first event, comments say how many are ahead in the queue. Where there are no comments, that the response has
 /// begun must do.
 pub(crate) fn waiting(
     items: impl Stream<Item = Result<Numbered, End>> + Send + 'static,
-    position: Arc<AtomicUsize>,
+    place: Arc<Entry>,
     transport: Transport,
 ) -> impl Stream<Item = Result<Numbered, End>> + Send + 'static {
-    let state = (Box::pin(items), transport == Transport::Sse, position);
-    stream::unfold(state, |(mut items, waits, position)| async move {
+    let state = (Box::pin(items), transport == Transport::Sse, place);
+    stream::unfold(state, |(mut items, waits, place)| async move {
         if !waits {
-            return Some((items.next().await?, (items, false, position)));
+            return Some((items.next().await?, (items, false, place)));
         }
         let item = tokio::select! {
             biased;
             item = items.next() => item?,
             () = sleep(NEWS) => {
-                let comment = match position.load(Relaxed) {
+                let comment = match place.position() {
                     0 => ": waiting\n".to_owned(),
                     ahead => format!(": queued {ahead}\n"),
                 };
                 let comment = Numbered { id: None, wire: comment.into(), retry: None };
-                return Some((Ok(comment), (items, true, position)));
+                return Some((Ok(comment), (items, true, place)));
             }
         };
-        Some((item, (items, false, position)))
+        Some((item, (items, false, place)))
     })
 }
 

@@ -57,7 +57,7 @@ pub(crate) async fn unknown_path(uri: Uri) -> Response {
     Failure::rejected(StatusCode::NOT_FOUND, "not_found", message).into_response()
 }
 
-async fn wrong_method(method: Method, uri: Uri) -> Response {
+pub(crate) async fn wrong_method(method: Method, uri: Uri) -> Response {
     let message = format!("`{}` does not take the method {method}", uri.path());
     Failure::rejected(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message).into_response()
 }

@@ -142,7 +142,12 @@ impl Sink {
     /// Nobody wants the answer.
     pub(crate) async fn leave(self, gone: Gone) {
         match (self, gone) {
-            (Self::Passing(_), _) => {}
+            (Self::Passing(_), Gone::Left) => {}
+            (Self::Passing(mut log), Gone::Stopped) => {
+                let words = openai::stopped_events(None);
+                log.push(words.into_iter().map(|wire| Burst { wire, events: 1, error: false }));
+                log.complete();
+            }
             (Self::Kept(kept), Gone::Stopped) => {
                 let words = openai::stopped_events(kept.last.as_deref());
                 kept.end(Cause::Stopped, words).await;

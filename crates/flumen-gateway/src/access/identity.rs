@@ -131,11 +131,6 @@ impl Identity {
         Err(Failure::rejected(http::StatusCode::FORBIDDEN, "model_not_allowed", message).param("model"))
     }
 
-    /// The bounds of one answer of a model: those of all who have a say.
-    pub(crate) fn limits_of_one_answer(&self, all: &Limits, model: &Limits) -> Limits {
-        Limits::of_one_answer([all, model, &self.tenant.settings.limits, &self.limits])
-    }
-
     /// Cancelled when the key or the token is taken away, or the key expires. Streams that run on it end then.
     pub(crate) fn revoked(&self) -> CancellationToken {
         self.revoked.clone()

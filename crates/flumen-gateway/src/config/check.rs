@@ -13,6 +13,7 @@ use super::{
     section::{KeyFault, Section},
 };
 
+mod admin;
 mod auth;
 mod limits;
 mod pools;
@@ -43,6 +44,7 @@ pub(super) fn check(table: &Table, context: &mut Context, faults: &mut Vec<KeyFa
     let resume = resume(root.section("resume"), &default.resume, context);
     let cors = cors(root.section("cors"));
     let log = log(root.section("log"));
+    let admin = admin::admin(root.section("admin"), context);
     let auth = auth::auth(root.section("auth"), context);
     let tenants = auth::tenants(&mut root);
     let keys = auth::keys(&mut root, &auth, context);
@@ -99,6 +101,7 @@ pub(super) fn check(table: &Table, context: &mut Context, faults: &mut Vec<KeyFa
         resume,
         cors,
         log,
+        admin,
         auth,
         tenants,
         keys,
@@ -288,7 +291,7 @@ fn openai(section: &mut Section<'_>, context: &mut Context) -> OpenAi {
     }
     OpenAi {
         base_url: base_url.unwrap_or_default(),
-        key: key(section, context),
+        key: header_secret(section, ["key_env", "key_file"], context),
         headers: headers(section),
         protocol: section.choice("protocol", Protocol::NAMES, Protocol::default()),
         ca_file,
@@ -296,27 +299,26 @@ fn openai(section: &mut Section<'_>, context: &mut Context) -> OpenAi {
     }
 }
 
-fn key(section: &mut Section<'_>, context: &mut Context) -> Option<Secret> {
-    let (field, value) = match (section.string("key_env"), section.string("key_file")) {
+/// What is sent or asked for in a header and stands in a variable or a file: the names of these stand under two keys.
+fn header_secret(
+    section: &mut Section<'_>,
+    [env, file]: [&'static str; 2],
+    context: &mut Context,
+) -> Option<Secret> {
+    let (field, value) = match (section.string(env), section.string(file)) {
         (None, None) => return None,
         (Some(_), Some(_)) => {
-            section.fault("key_file", "give either `key_env` or `key_file`, not both", None);
+            section.fault(file, format_args!("give either `{env}` or `{file}`, not both"), None);
             return None;
         }
         (Some(name), None) => {
             let found = context.variables.iter().find(|(variable, _)| *variable == name);
-            (
-                "key_env",
-                found.map(|(_, value)| value.clone()).ok_or(format!("the variable `{name}` is not set")),
-            )
+            (env, found.map(|(_, value)| value.clone()).ok_or(format!("the variable `{name}` is not set")))
         }
-        (None, Some(file)) => {
-            let path = relative(&context.folder, &file);
+        (None, Some(name)) => {
+            let path = relative(&context.folder, &name);
             context.files.push(path.clone());
-            (
-                "key_file",
-                fs::read_to_string(&path).map_err(|error| format!("`{file}` cannot be read: {error}")),
-            )
+            (file, fs::read_to_string(&path).map_err(|error| format!("`{name}` cannot be read: {error}")))
         }
     };
     match value.map(|value| value.trim().to_owned()) {

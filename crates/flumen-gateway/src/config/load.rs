@@ -14,6 +14,7 @@ use super::{
     Config, ConfigError, Fault, Loaded,
     check::{Context, check},
     section::KeyFault,
+    shown::shown,
 };
 
 /// A configuration larger than this is none.
@@ -81,7 +82,7 @@ impl Config {
         let mut context = Context { folder, variables, files: Vec::new(), located: Vec::new() };
         let config = check(&table, &mut context, &mut faults);
         if faults.is_empty() && context.located.is_empty() {
-            return Ok(Loaded { config, files: context.files });
+            return Ok(Loaded { config, files: context.files, shown: shown(&table) });
         }
         let mut faults = located(faults, text, &file, &overrides);
         faults.append(&mut context.located);

@@ -23,7 +23,11 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{record::Facts, tenants::Tenants};
+use super::{
+    record::Facts,
+    tenants::Tenants,
+    totals::{Sums, Totals},
+};
 use crate::pool::Pools;
 
 mod pools;
@@ -52,6 +56,7 @@ pub(crate) struct Metrics {
     upstream_first_byte: Family<UpstreamLabels, Histogram, Buckets>,
     seams: Family<RouteLabels, Counter>,
     pools: PoolMetrics,
+    totals: Totals,
     errors: Family<ErrorLabels, Counter>,
     tenants: Tenants,
     turned_away: Family<CodeLabels, Counter>,
@@ -166,6 +171,7 @@ impl Metrics {
             upstream_first_byte: Family::new_with_constructor(WAITS),
             seams: Family::default(),
             pools: PoolMetrics::new(),
+            totals: Totals::default(),
             errors: Family::default(),
             tenants: Tenants::default(),
             turned_away: Family::default(),
@@ -289,6 +295,11 @@ impl Metrics {
         }
     }
 
+    /// What there was since the start.
+    pub(crate) fn totals(&self) -> Sums {
+        self.totals.sums()
+    }
+
     /// Counts an upstream that was asked.
     pub(crate) fn tried(&self, upstream: &str, outcome: &'static str) {
         self.pools.tried(upstream, outcome);
@@ -326,6 +337,7 @@ impl Metrics {
             return;
         }
         self.tenants.settle(facts, cause);
+        self.totals.settle(facts, cause);
         let model = facts.model.clone().unwrap_or_default();
         let upstream = facts.upstream.clone().unwrap_or_default();
         let status = facts.status.map_or(499, |status| status.as_u16());

@@ -2,7 +2,7 @@
 
 use std::{
     future::poll_fn,
-    sync::{Arc, atomic::AtomicUsize},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -27,6 +27,7 @@ use crate::{
     core::Core,
     dispatch::{Answering, Dispatch},
     error::Failure,
+    live::Entry,
     observe::Record,
     respond::{self, First},
     sink::{Gone, Sink},
@@ -48,7 +49,7 @@ pub(crate) struct Begun {
     record: Arc<Record>,
     /// After this wait the response begins, and says how many are ahead.
     announce: Option<Duration>,
-    position: Arc<AtomicUsize>,
+    place: Arc<Entry>,
     /// How fast it may go out.
     pub(crate) pacing: Pacing,
     told: oneshot::Receiver<Result<HeaderMap, Response>>,
@@ -126,12 +127,12 @@ fn start(
     let (tell, told) = oneshot::channel();
     let record = Arc::clone(&dispatch.record);
     let announce = dispatch.pool.config().queue.announce;
-    let position = Arc::clone(&dispatch.position);
+    let place = Arc::clone(dispatch.live.entry());
     let pacing = dispatch.pacing;
     let (store, id) = (Arc::clone(core.store()), producer.id());
     let generation = Generation { core: Arc::clone(core), producer, key, tell };
     core.generations().spawn(Box::pin(guarded(store, id, generation.run(dispatch))));
-    Kept::Begun(Box::new(Begun { reader, record, announce, position, pacing, told }))
+    Kept::Begun(Box::new(Begun { reader, record, announce, place, pacing, told }))
 }
 
 struct Generation {
@@ -239,12 +240,12 @@ impl Begun {
     /// The response of a stream whose turn has not come. Nobody hears any more whether the answer begins: if it does not, the
     /// stream says why.
     fn waiting(self, core: &Core, delivery: Delivery) -> Response {
-        let Self { reader, position, record, .. } = self;
+        let Self { reader, place, record, .. } = self;
         let mut count = counting(record);
         let id = reader.id();
         let reading = Reading::new(reader, core.shutdown(), core.store().is_durable());
         let counted = reading.inspect(move |_| count());
-        let mut response = delivery.respond(respond::waiting(counted, position, delivery.transport));
+        let mut response = delivery.respond(respond::waiting(counted, place, delivery.transport));
         name(&mut response, id);
         response
     }

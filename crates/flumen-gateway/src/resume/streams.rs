@@ -93,7 +93,7 @@ pub(super) fn delivery(
     let routing = core.routing();
     let config = &routing.config().stream;
     let coding = Coding::accepted(headers, &config.compression);
-    let pacing = Pacing::of(&identity.limits_of_one_answer(&routing.config().limits, &Limits::default()));
+    let pacing = Pacing::of(&core.limiter().of_one_answer(identity, &Limits::default()));
     Delivery { transport, heartbeat: config.heartbeat, skip, coding, pacing }
 }
 
