@@ -189,6 +189,29 @@ fn idle_tenants_are_forgotten_without_credit() {
 }
 
 #[test]
+fn whoever_is_forgotten_with_a_debt_does_not_come_back_without_it() {
+    let mut schedule = Schedule::new(rules());
+    let name = |n: usize| format!("tenant {n}");
+    let most = class::DEBTORS + 100;
+    (0..most).for_each(|n| _ = schedule.enter(SECOND, &normal(&name(n), 1), ""));
+    // Somebody waits who has had nothing: the floor stays low.
+    schedule.enter(SECOND, &normal("waits", 1), "");
+    let turns: Vec<Turn> = (0..most).map(|_| schedule.next(SECOND).unwrap().turn).collect();
+    for (n, turn) in turns.iter().enumerate() {
+        turn.charge(1_000_000 + n as u64);
+        schedule.finish(SECOND, turn);
+    }
+    schedule.enter(SECOND, &normal("last", 1), "");
+    // The least debts were given up, so this is one of them.
+    let id = schedule.tenants.find(&name(3)).unwrap();
+    assert!(schedule.tenants.get(id).unwrap().flows[1].is_none());
+    let place = schedule.enter(SECOND, &normal(&name(3), 1), "");
+    let counter = service::shown(schedule.tenants.flow(id, 1).counter);
+    assert!(counter >= 2_000_007.0, "{counter}");
+    assert_eq!(schedule.leave(SECOND, place), Some(""));
+}
+
+#[test]
 fn the_report_counts_service_and_shares() {
     let mut schedule = Schedule::new(rules());
     for (tenant, output) in [("a", 295), ("b", 95)] {
