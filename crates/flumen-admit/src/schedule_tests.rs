@@ -102,6 +102,23 @@ fn classes_are_strict_until_somebody_has_waited_long() {
 }
 
 #[test]
+fn who_is_gone_is_not_remembered_for_its_age() {
+    for ageing in [Duration::ZERO, Duration::MAX] {
+        let mut schedule = Schedule::new(Rules { ageing, ..rules() });
+        for n in 0..10_000 {
+            let place = schedule.enter(SECOND, &asked("a", Priority::ALL[n % 3], 1), "");
+            if n % 2 == 0 {
+                schedule.leave(SECOND, place).unwrap();
+            } else {
+                let chosen = schedule.next(SECOND).unwrap();
+                schedule.finish(SECOND, &chosen.turn);
+            }
+        }
+        assert!(schedule.ageing.len() <= 3 * 66, "{}", schedule.ageing.len());
+    }
+}
+
+#[test]
 fn weighted_classes_share() {
     let policy = Policy::Weighted(Shares { interactive: 3.0, normal: 1.0, batch: 1.0 });
     let mut schedule = Schedule::new(Rules { policy, ageing: Duration::ZERO, ..rules() });

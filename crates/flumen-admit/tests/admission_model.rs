@@ -72,7 +72,9 @@ fn everybody_who_enters_is_let_in() {
                 })
             })
             .collect();
-        runs.into_iter().for_each(|run| run.join().unwrap());
+        for run in runs {
+            run.join().unwrap();
+        }
         is_empty(&admission);
         let service: f64 = admission.snapshot().tenants.iter().map(|tenant| tenant.service).sum();
         assert!((service - 3.0 * 18.0).abs() < 1e-9, "{service}");
@@ -92,7 +94,9 @@ fn slots_that_come_back_wake_those_who_wait() {
             })
             .collect();
         admission.set_slots(1);
-        runs.into_iter().for_each(|run| run.join().unwrap());
+        for run in runs {
+            run.join().unwrap();
+        }
         is_empty(&admission);
     });
 }
