@@ -27,7 +27,8 @@ pub enum Policy {
     /// A class is served when nobody waits in a more urgent one; ageing keeps the others from starving.
     #[default]
     Strict,
-    /// While they have waiting requests, classes get service in proportion to these weights.
+    /// While they have waiting requests, classes get service in proportion to these weights. Output counts for its class when the
+    /// schedule looks at the tenant next, at the latest when the request ends. Ageing works here, too.
     Weighted(Shares),
 }
 

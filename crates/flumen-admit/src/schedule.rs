@@ -204,12 +204,7 @@ impl<E> Schedule<E> {
         let waiting = (0..CLASSES).find_map(|class| self.pull(place.tenant, class, place.number))?;
         self.tenants.known(place.tenant).waiting -= 1;
         self.waiting -= 1;
-        let tenants = &self.tenants;
-        self.ageing.tidy(self.waiting, |request| {
-            tenants.get(request.tenant).is_some_and(|tenant| {
-                tenant.flows.iter().flatten().any(|flow| flow.queue.contains_key(&request.number))
-            })
-        });
+        self.tidy();
         Some(waiting.entry)
     }
 
@@ -241,6 +236,7 @@ impl<E> Schedule<E> {
         if self.classes[class].active.is_empty() {
             self.classes[class].last = Some(least);
         }
+        self.tidy();
         Some(Chosen { entry, turn, waited: self.now.saturating_sub(since) })
     }
 
@@ -333,6 +329,16 @@ impl<E> Schedule<E> {
         self.seat(id, class);
         self.idle(id, class);
         Some(waiting)
+    }
+
+    /// Drops what is gone from the lines of those who age, now and then.
+    fn tidy(&mut self) {
+        let tenants = &self.tenants;
+        self.ageing.tidy(self.waiting, |request| {
+            let flows =
+                tenants.get(request.tenant).into_iter().flat_map(|tenant| tenant.flows.iter().flatten());
+            flows.into_iter().any(|flow| flow.queue.contains_key(&request.number))
+        });
     }
 
     /// Moves up who has waited long enough.

@@ -102,6 +102,23 @@ fn classes_are_strict_until_somebody_has_waited_long() {
 }
 
 #[test]
+fn who_is_gone_is_not_remembered_for_its_age() {
+    for ageing in [Duration::ZERO, Duration::MAX] {
+        let mut schedule = Schedule::new(Rules { ageing, ..rules() });
+        for n in 0..10_000 {
+            let place = schedule.enter(SECOND, &asked("a", Priority::ALL[n % 3], 1), "");
+            if n % 2 == 0 {
+                schedule.leave(SECOND, place).unwrap();
+            } else {
+                let chosen = schedule.next(SECOND).unwrap();
+                schedule.finish(SECOND, &chosen.turn);
+            }
+        }
+        assert!(schedule.ageing.len() <= 3 * 66, "{}", schedule.ageing.len());
+    }
+}
+
+#[test]
 fn weighted_classes_share() {
     let policy = Policy::Weighted(Shares { interactive: 3.0, normal: 1.0, batch: 1.0 });
     let mut schedule = Schedule::new(Rules { policy, ageing: Duration::ZERO, ..rules() });
@@ -186,6 +203,29 @@ fn idle_tenants_are_forgotten_without_credit() {
     schedule.enter(later, &normal("a", 1), "");
     schedule.next(later).unwrap();
     assert!(schedule.report(later, 5000).iter().all(|tenant| tenant.share < 1e-6 || &*tenant.name == "a"));
+}
+
+#[test]
+fn whoever_is_forgotten_with_a_debt_does_not_come_back_without_it() {
+    let mut schedule = Schedule::new(rules());
+    let name = |n: usize| format!("tenant {n}");
+    let most = class::DEBTORS + 100;
+    (0..most).for_each(|n| _ = schedule.enter(SECOND, &normal(&name(n), 1), ""));
+    // Somebody waits who has had nothing: the floor stays low.
+    schedule.enter(SECOND, &normal("waits", 1), "");
+    let turns: Vec<Turn> = (0..most).map(|_| schedule.next(SECOND).unwrap().turn).collect();
+    for (n, turn) in turns.iter().enumerate() {
+        turn.charge(1_000_000 + n as u64);
+        schedule.finish(SECOND, turn);
+    }
+    schedule.enter(SECOND, &normal("last", 1), "");
+    // The least debts were given up, so this is one of them.
+    let id = schedule.tenants.find(&name(3)).unwrap();
+    assert!(schedule.tenants.get(id).unwrap().flows[1].is_none());
+    let place = schedule.enter(SECOND, &normal(&name(3), 1), "");
+    let counter = service::shown(schedule.tenants.flow(id, 1).counter);
+    assert!(counter >= 2_000_007.0, "{counter}");
+    assert_eq!(schedule.leave(SECOND, place), Some(""));
 }
 
 #[test]

@@ -38,6 +38,15 @@ async fn is_in(ticket: &mut Ticket) -> bool {
     now(ticket).await.is_some()
 }
 
+#[test]
+fn tickets_and_permits_may_go_anywhere() {
+    fn is<T: Send + Unpin>() {}
+    fn is_shared<T: Send + Sync>() {}
+    is::<Ticket>();
+    is_shared::<Permit>();
+    is_shared::<Admission>();
+}
+
 #[tokio::test(start_paused = true)]
 async fn tenants_take_turns() {
     let admission = admission(1);

@@ -21,7 +21,8 @@ pub struct Settings {
     pub weights: Weights,
     /// How the classes share.
     pub policy: Policy,
-    /// Whoever has waited longer than this counts as one class higher, and again after each further time; zero: never.
+    /// Whoever has waited longer than this counts as one class higher, and again after each further time; zero: never. To be longer
+    /// than the waits that are usual: when everybody waits for more than twice this, all have risen to the first class.
     pub ageing: Duration,
     /// A limit below `slots` that finds its own height.
     pub adaptive: Option<Adaptive>,

@@ -63,6 +63,12 @@ impl Ageing {
         }
     }
 
+    /// Requests that are remembered, gone or not.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.steps.iter().map(VecDeque::len).sum()
+    }
+
     /// Drops those that are gone, if they are many.
     pub(super) fn tidy(&mut self, waiting: usize, waits: impl Fn(&Ripening) -> bool) {
         for step in &mut self.steps {

@@ -26,8 +26,8 @@ pub struct TenantReport {
     pub running: usize,
     /// How long the oldest of the waiting has waited.
     pub oldest_wait: Option<Duration>,
-    /// Service since it is known, in weighted tokens, not divided by its weight. A tenant is forgotten some minutes after its
-    /// last request.
+    /// Service since it is known, in weighted tokens, not divided by its weight. A tenant is forgotten some
+    /// minutes after its last request, or sooner when very many come and go.
     pub service: f64,
     /// Its part of everybody's service of about the last minute, 0 ..= 1.
     pub share: f64,
