@@ -16,7 +16,7 @@ mod secret;
 mod section;
 mod size;
 
-pub use auth::{Auth, Issuer, Jwks, Key, KeyHash, Priority, Signature, Tenant, Tokens};
+pub use auth::{Auth, Issuer, Jwks, Key, KeyHash, Priority, Signature, Tenant, Tokens, may_be_key};
 pub(crate) use check::{is_origin, may_be_named};
 pub use fault::{ConfigError, Fault};
 pub use limits::{Limits, Shape};

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::gatekeeper::refused;
 use crate::{
-    config::{Config, KeyHash, Secret, Tokens, may_be_named},
+    config::{Config, KeyHash, Secret, Tokens, is_origin, may_be_named},
     error::Failure,
 };
 
@@ -82,6 +82,9 @@ pub fn sign_token(config: &Config, wish: &TokenWish) -> Result<(String, SystemTi
     let tokens = tokens.ok_or("the configuration has no [auth.tokens] with a secret that signs tokens")?;
     if !may_be_named(&wish.tenant) {
         return Err("a tenant's name has 1 to 128 visible ASCII characters".to_owned());
+    }
+    if wish.origin.as_deref().is_some_and(|origin| !is_origin(origin)) {
+        return Err("the origin must be scheme and host, such as https://chat.example.com".to_owned());
     }
     Signer::new(tokens).sign(wish, None, None)
 }

@@ -188,3 +188,20 @@ impl fmt::Debug for KeyHash {
         f.write_str("blake3:…")
     }
 }
+
+/// Whether a text can be a key: long enough not to be guessed, fit for a header, and not mistaken for a token.
+///
+/// # Errors
+/// Why it cannot, without showing it.
+pub fn may_be_key(text: &str) -> Result<(), &'static str> {
+    if text.len() < 16 {
+        return Err("has fewer than 16 characters");
+    }
+    if text.len() > 512 || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("must have up to 512 visible ASCII characters");
+    }
+    if crate::access::looks_like_a_token(text) {
+        return Err("is a token (JWT), not a key");
+    }
+    Ok(())
+}
