@@ -293,3 +293,6 @@ fn is_narrower(new: &Identity, old: &Identity) -> bool {
     };
     !(models && origins)
 }
+
+#[cfg(test)]
+mod tests;
