@@ -23,7 +23,7 @@ pub(crate) struct Arguments {
     /// A model that it may ask, or a pattern that ends with `*`; may be given several times; all of its tenant's without
     #[arg(long, value_name = "MODEL")]
     model: Vec<String>,
-    /// The only page that may use it, such as https://chat.example.com
+    /// The only page that may use it, by scheme and host
     #[arg(long)]
     origin: Option<String>,
     /// The configuration file, which has the secret; without it, flumen.toml here if there is one

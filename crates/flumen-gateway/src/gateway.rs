@@ -158,14 +158,14 @@ fn serve_core(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let gate = core.gate();
     runtime.block_on(async {
-        let mut _tending = Vec::new();
+        let mut tending = Vec::new();
         if tidies {
             end_orphans(core.store()).await;
             let tidying = tidy(Arc::clone(core.store()), Arc::clone(core.keys()));
-            _tending.push(AbortOnDropHandle::new(tokio::spawn(tidying)));
+            tending.push(AbortOnDropHandle::new(tokio::spawn(tidying)));
             let (access, limiter) = (Arc::clone(core.access()), Arc::clone(core.limiter()));
-            _tending.push(AbortOnDropHandle::new(tokio::spawn(async move { access.tend().await })));
-            _tending.push(AbortOnDropHandle::new(tokio::spawn(async move { limiter.tend().await })));
+            tending.push(AbortOnDropHandle::new(tokio::spawn(async move { access.tend().await })));
+            tending.push(AbortOnDropHandle::new(tokio::spawn(async move { limiter.tend().await })));
         }
         let serving = listeners.into_iter().map(|listener| {
             let (limits, gate, tls) = (Arc::clone(limits), Arc::clone(&gate), tls.cloned());
@@ -178,6 +178,7 @@ fn serve_core(
             () = core.generations().wait() => {}
             () = core.shutdown().over() => {}
         }
+        drop(tending);
         Ok(())
     })
 }

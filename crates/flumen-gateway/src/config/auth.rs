@@ -52,7 +52,7 @@ pub struct Issuer {
     pub keys: Jwks,
     /// How often they are fetched. Default 10 min.
     pub refresh: Duration,
-    /// How its tokens may be signed. Default RS256, ES256 and EdDSA.
+    /// How its tokens may be signed. Default RS256, ES256 and `EdDSA`.
     pub algorithms: Vec<Signature>,
 }
 
