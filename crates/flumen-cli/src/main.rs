@@ -7,9 +7,11 @@ use clap::{CommandFactory, Parser, Subcommand};
 mod bench;
 mod chat;
 mod check;
+mod key;
 mod open_files;
 mod serve;
 mod sim;
+mod token;
 
 /// LLM streams that never get stuck, slow or broken.
 #[derive(Debug, Parser)]
@@ -34,6 +36,10 @@ enum Command {
     Serve(serve::Arguments),
     /// Checks a configuration and says everything that is wrong with it
     Check(check::Arguments),
+    /// Makes keys for callers of the gateway
+    Key(key::Arguments),
+    /// Signs a short-lived token for a web page, with the secret of a configuration
+    Token(token::Arguments),
     /// Serves the model simulator alone, as an OpenAI-compatible server
     Sim(sim::Arguments),
     /// Talks with a model in the terminal
@@ -59,6 +65,8 @@ fn main() -> ExitCode {
     match arguments.command {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Key(arguments) => key::run(&arguments),
+        Command::Token(arguments) => token::run(&arguments),
         Command::Sim(arguments) => sim::run(&arguments),
         Command::Chat(arguments) => chat::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),

@@ -3,7 +3,7 @@ use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, process::ExitCode, syn
 use flumen_flow::{Context, Task};
 use flumen_gateway::{
     Control, Gateway, Hooks, StartError, Watch,
-    config::{Config, ConfigError, Loaded},
+    config::{Config, ConfigError, LISTEN, Loaded},
     reload, reloading,
 };
 use tokio::{
@@ -73,11 +73,10 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
 
 impl Arguments {
     fn load(&self) -> Result<Loaded, ConfigError> {
-        let mut loaded = Config::load(file(self.config.clone()).as_deref(), environment())?;
-        if !self.listen.is_empty() {
-            loaded.config.server.listen.clone_from(&self.listen);
-        }
-        Ok(loaded)
+        // Among the variables, so that what is checked is what is listened on.
+        let listen: Vec<_> = self.listen.iter().map(|address| format!("\"{address}\"")).collect();
+        let listen = (!listen.is_empty()).then(|| (LISTEN.to_owned(), format!("[{}]", listen.join(", "))));
+        Config::load(file(self.config.clone()).as_deref(), environment().chain(listen))
     }
 }
 

@@ -29,10 +29,13 @@ mod show;
 
 use show::{overview, pools, streams, tenants};
 
+/// Puts what the configuration says now in force; returns what needs a restart, or what is wrong.
+pub type Reload = dyn Fn(&Control) -> Result<Vec<&'static str>, String> + Send + Sync;
+
 /// What the process around a gateway does for its operator.
 pub struct Hooks {
-    /// Reads the configuration again and puts it in force; returns what needs a restart, or what is wrong.
-    pub reload: Box<dyn Fn(&Control) -> Result<Vec<&'static str>, String> + Send + Sync>,
+    /// Reads the configuration again.
+    pub reload: Box<Reload>,
     /// Says more or less on standard error from now on.
     pub level: Box<dyn Fn(Level) -> Result<(), String> + Send + Sync>,
 }

@@ -20,7 +20,7 @@ mod shown;
 mod size;
 
 pub use admin::Admin;
-pub use auth::{Auth, Issuer, Jwks, Key, KeyHash, Priority, Signature, Tenant, Tokens};
+pub use auth::{Auth, Issuer, Jwks, Key, KeyHash, Priority, Signature, Tenant, Tokens, may_be_key};
 pub(crate) use check::{is_origin, may_be_named};
 pub use fault::{ConfigError, Fault};
 pub use limits::{Limits, Shape};

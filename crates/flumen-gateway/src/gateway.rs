@@ -196,15 +196,15 @@ fn serve_core(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let gate = core.gate();
     runtime.block_on(async {
-        let mut _tending = Vec::new();
+        let mut tending = Vec::new();
         if tends {
             end_orphans(core.store()).await;
             let tidying = tidy(Arc::clone(core.store()), Arc::clone(core.keys()));
-            _tending.push(AbortOnDropHandle::new(tokio::spawn(tidying)));
-            _tending.push(AbortOnDropHandle::new(tokio::spawn(probe(Arc::clone(core)))));
+            tending.push(AbortOnDropHandle::new(tokio::spawn(tidying)));
+            tending.push(AbortOnDropHandle::new(tokio::spawn(probe(Arc::clone(core)))));
             let (access, limiter) = (Arc::clone(core.access()), Arc::clone(core.limiter()));
-            _tending.push(AbortOnDropHandle::new(tokio::spawn(async move { access.tend().await })));
-            _tending.push(AbortOnDropHandle::new(tokio::spawn(async move { limiter.tend().await })));
+            tending.push(AbortOnDropHandle::new(tokio::spawn(async move { access.tend().await })));
+            tending.push(AbortOnDropHandle::new(tokio::spawn(async move { limiter.tend().await })));
         }
         if let Some((listener, router)) = admin {
             // Operators are listened to until the very end, and however many clients there are.
@@ -215,7 +215,7 @@ fn serve_core(
                     tracing::error!(%error, "the admin API cannot be served");
                 }
             });
-            _tending.push(AbortOnDropHandle::new(serving));
+            tending.push(AbortOnDropHandle::new(serving));
         }
         let serving = listeners.into_iter().map(|listener| {
             let (limits, gate, tls) = (Arc::clone(limits), Arc::clone(&gate), tls.cloned());
@@ -228,6 +228,7 @@ fn serve_core(
             () = core.generations().wait() => {}
             () = core.shutdown().over() => {}
         }
+        drop(tending);
         Ok(())
     })
 }

@@ -33,6 +33,6 @@ mod routes;
 mod sink;
 
 pub use access::{TokenWish, new_key, sign_token};
-pub use admin::Hooks;
+pub use admin::{Hooks, Reload};
 pub use gateway::{Control, Gateway, StartError};
 pub use reload::{Watch, reload, reloading};

@@ -28,6 +28,17 @@ impl Watch {
         Self { files: files.into_iter().map(|file| (file.clone(), fingerprint(&file))).collect() }
     }
 
+    /// Watches other files. Those that were watched before are compared with what they were when that was last asked, so that a
+    /// change while they were being read is not missed.
+    fn of(&self, files: Vec<PathBuf>) -> Self {
+        let seen = |file: &PathBuf| self.files.iter().find(|(known, _)| known == file).map(|(_, seen)| *seen);
+        let files = files.into_iter().map(|file| {
+            let seen = seen(&file).unwrap_or_else(|| fingerprint(&file));
+            (file, seen)
+        });
+        Self { files: files.collect() }
+    }
+
     /// Whether a file has changed since this was last asked.
     fn changed(&mut self) -> bool {
         let mut changed = false;
@@ -77,8 +88,9 @@ where
     });
     let reload = files.task(move |mut round: Round| {
         round.due = false;
+        round.watch.changed();
         if let Ok((files, _)) = take_over(&control, &load) {
-            round.watch = Watch::new(files);
+            round.watch = round.watch.of(files);
         }
         Ok(round)
     });

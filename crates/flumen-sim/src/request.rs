@@ -21,7 +21,7 @@ pub(crate) struct Request {
     pub(crate) n: Option<u64>,
     pub(crate) tools: Option<Vec<Tool>>,
     pub(crate) tool_choice: Option<Value>,
-    /// The last message is the beginning of the answer, which goes on after it (as vLLM and SGLang call it).
+    /// The last message is the beginning of the answer, which goes on after it (as vLLM and `SGLang` call it).
     pub(crate) continue_final_message: Option<bool>,
 }
 

@@ -46,7 +46,7 @@ pub(super) struct Issuer {
     asked: Mutex<Asked>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Asked {
     last: Option<Instant>,
     under_way: bool,
@@ -70,7 +70,8 @@ impl Issuer {
             revoked: CancellationToken::new(),
             missed: Notify::new(),
             fetched: watch::Sender::new(0),
-            asked: Mutex::default(),
+            // They are fetched without being asked for at first.
+            asked: Mutex::new(Asked { last: None, under_way: matches!(settings.keys, Jwks::Url(_)) }),
         }
     }
 
@@ -89,8 +90,12 @@ impl Issuer {
             return Err(refused("this token is signed in a way that is not taken here"));
         }
         let kid = header.kid.as_deref();
+        // Before looking, so that nothing that comes meanwhile is missed.
+        let fetched = self.fetched.subscribe();
         let mut keys = self.keys.load_full();
-        if keys.as_ref().is_none_or(|keys| keys.find(kid, header.alg).is_none()) && self.refreshed().await {
+        if keys.as_ref().is_none_or(|keys| keys.find(kid, header.alg).is_none())
+            && self.refreshed(fetched).await
+        {
             keys = self.keys.load_full();
         }
         let keys = keys.ok_or_else(|| {
@@ -117,12 +122,11 @@ impl Issuer {
     }
 
     /// Has the keys fetched again, unless they were just now, and waits a moment for them. False when that is not to be.
-    async fn refreshed(&self) -> bool {
+    async fn refreshed(&self, mut fetched: watch::Receiver<u64>) -> bool {
         if matches!(self.settings.keys, Jwks::File(_)) {
             return false;
         }
-        let mut fetched = self.fetched.subscribe();
-        {
+        if !fetched.has_changed().unwrap_or(false) {
             let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
             if !asked.under_way {
                 if asked.last.is_some_and(|last| last.elapsed() < ASK_AGAIN) {

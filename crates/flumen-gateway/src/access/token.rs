@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::gatekeeper::refused;
 use crate::{
-    config::{Config, KeyHash, Secret, Tokens, may_be_named},
+    config::{Config, KeyHash, Secret, Tokens, is_origin, may_be_named},
     error::Failure,
 };
 
@@ -83,6 +83,9 @@ pub fn sign_token(config: &Config, wish: &TokenWish) -> Result<(String, SystemTi
     if !may_be_named(&wish.tenant) {
         return Err("a tenant's name has 1 to 128 visible ASCII characters".to_owned());
     }
+    if wish.origin.as_deref().is_some_and(|origin| !is_origin(origin)) {
+        return Err("the origin must be scheme and host, such as https://chat.example.com".to_owned());
+    }
     Signer::new(tokens).sign(wish, None, None)
 }
 
@@ -96,11 +99,11 @@ impl Signer {
     }
 
     /// What tells a key from others, to those who have the secret only.
-    pub(super) fn print(&self, hash: KeyHash) -> Option<String> {
+    pub(super) fn print(&self, hash: KeyHash) -> String {
         let mut hasher = blake3::Hasher::new_derive_key("flumen 2026 the key behind a token");
         hasher.update(self.secret.expose().as_bytes());
         hasher.update(&hash.0);
-        Some(hasher.finalize().to_hex()[..16].to_owned())
+        hasher.finalize().to_hex()[..16].to_owned()
     }
 
     /// Signs a token; `key` is the one that asked for it, `until` when that ends.
@@ -124,18 +127,13 @@ impl Signer {
             exp: seconds(end),
             tenant: wish.tenant.clone(),
             key: key.map(|(id, _)| id.to_owned()),
-            print: key.and_then(|(_, hash)| self.print(hash)),
+            print: key.map(|(_, hash)| self.print(hash)),
             models: wish.models.clone(),
             origin: wish.origin.clone(),
         };
         let signing = EncodingKey::from_secret(self.secret.expose().as_bytes());
         let token = encode(&Header::new(Algorithm::HS256), &claims, &signing);
         token.map(|token| (token, claims.expires())).map_err(|_| "the token cannot be signed".to_owned())
-    }
-
-    /// Whether this signs tokens in the way of this one: nobody else's are signed with a secret.
-    pub(super) fn may_have_signed(&self, token: &str) -> bool {
-        decode_header(token).is_ok_and(|header| header.alg == Algorithm::HS256)
     }
 
     pub(super) fn verify(&self, token: &str) -> Result<Claims, Failure> {
@@ -156,6 +154,11 @@ impl Signer {
         }
         Ok(claims)
     }
+}
+
+/// Whether a token is signed in the way of our own: nobody else's are signed with a secret.
+pub(super) fn is_own(token: &str) -> bool {
+    decode_header(token).is_ok_and(|header| header.alg == Algorithm::HS256)
 }
 
 /// Why a token is refused, without a word of what is in it.

@@ -54,7 +54,7 @@ pub struct Issuer {
     pub keys: Jwks,
     /// How often they are fetched. Default 10 min.
     pub refresh: Duration,
-    /// How its tokens may be signed. Default RS256, ES256 and EdDSA.
+    /// How its tokens may be signed. Default RS256, ES256 and `EdDSA`.
     pub algorithms: Vec<Signature>,
 }
 
@@ -177,3 +177,20 @@ impl fmt::Debug for KeyHash {
 /// The names of the classes.
 pub(super) const PRIORITIES: [(&str, Priority); 3] =
     [("interactive", Priority::Interactive), ("normal", Priority::Normal), ("batch", Priority::Batch)];
+
+/// Whether a text can be a key: long enough not to be guessed, fit for a header, and not mistaken for a token.
+///
+/// # Errors
+/// Why it cannot, without showing it.
+pub fn may_be_key(text: &str) -> Result<(), &'static str> {
+    if text.len() < 16 {
+        return Err("has fewer than 16 characters");
+    }
+    if text.len() > 512 || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("must have up to 512 visible ASCII characters");
+    }
+    if crate::access::looks_like_a_token(text) {
+        return Err("is a token (JWT), not a key");
+    }
+    Ok(())
+}

@@ -24,7 +24,7 @@ pub(super) enum Trouble {
     /// No answer.
     Failed(client::Error),
     /// It has too much to do, or those behind it are not there.
-    Refused(Response),
+    Refused(Box<Response>),
     /// Nothing in time.
     Late,
 }
@@ -51,7 +51,7 @@ pub(super) async fn ask(
     let result = match timeout_at(until, exchange).await {
         Err(_) => Err(Trouble::Late),
         Ok(Err(error)) => Err(Trouble::Failed(error)),
-        Ok(Ok(response)) if is_elsewhere(response.status) => Err(Trouble::Refused(response)),
+        Ok(Ok(response)) if is_elsewhere(response.status) => Err(Trouble::Refused(Box::new(response))),
         Ok(Ok(response)) => Ok(response),
     };
     Answer { attempt, result }
@@ -124,7 +124,7 @@ impl Trouble {
     pub(super) fn into_answer(self, late: &End) -> Result<Response, Failure> {
         match self {
             Self::Failed(error) => Err(error.into()),
-            Self::Refused(response) => Ok(response),
+            Self::Refused(response) => Ok(*response),
             Self::Late => Err(late.clone().into()),
         }
     }

@@ -24,7 +24,7 @@ pub(super) fn choose(
     turns: &mut [f64],
 ) -> Option<usize> {
     let chosen = match (balance, key) {
-        (Balance::LeastInFlight, _) => least(candidates, |candidate| load(candidate)),
+        (Balance::LeastInFlight, _) => least(candidates, load),
         (Balance::Fastest, _) => fastest(candidates),
         (Balance::HashHeader(_) | Balance::HashPrompt(_), Some(key)) => rendezvous(candidates, key),
         // Who says nothing to hash by goes where it is the next one's turn.

@@ -12,7 +12,7 @@ use crate::config::{self, AdaptiveKind, Config, Priorities};
 #[derive(Debug)]
 pub(crate) struct Pools {
     members: BTreeMap<String, Arc<Member>>,
-    pools: BTreeMap<String, Arc<Pool>>,
+    by_name: BTreeMap<String, Arc<Pool>>,
     /// One for all, since an upstream may belong to several pools.
     freed: Arc<Notify>,
 }
@@ -34,7 +34,7 @@ impl Pools {
         let members: BTreeMap<_, _> = config.upstreams.iter().map(member).collect();
         let freed = before.map_or_else(Arc::default, |before| Arc::clone(&before.freed));
         let pool = |(name, pool): (&String, &config::Pool)| {
-            let known = before.and_then(|before| before.pools.get(name));
+            let known = before.and_then(|before| before.by_name.get(name));
             let settings = settings(pool);
             let admission = match known {
                 Some(known) => {
@@ -61,18 +61,18 @@ impl Pools {
             pool.count_places();
             (name.clone(), Arc::new(pool))
         };
-        let pools = config.pools.iter().map(pool).collect();
-        Self { members, pools, freed }
+        let by_name = config.pools.iter().map(pool).collect();
+        Self { members, by_name, freed }
     }
 
     /// A pool by its name.
     pub(crate) fn get(&self, name: &str) -> Option<&Arc<Pool>> {
-        self.pools.get(name)
+        self.by_name.get(name)
     }
 
     /// All pools.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Pool>> {
-        self.pools.values()
+        self.by_name.values()
     }
 
     /// An upstream by its name.

@@ -79,6 +79,16 @@ impl Gateway {
         }
     }
 
+    /// The server's messages that nobody has looked at, up to its end.
+    pub(crate) async fn all_messages(&mut self) -> String {
+        let mut all = String::new();
+        while let Some(line) = soon(self.messages.recv()).await {
+            all += &line;
+            all.push('\n');
+        }
+        all
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id().unwrap()
     }
