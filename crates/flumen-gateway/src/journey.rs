@@ -297,6 +297,8 @@ impl Journey {
     /// The first token has come.
     pub(crate) fn first_token(&mut self) {
         self.heard = true;
+        let record = self.record();
+        record.facts().first_token.get_or_insert(record.started().elapsed());
         self.dispatch.live.is(Phase::Streaming);
         if let Some(attempt) = &self.attempt {
             attempt.first_token();

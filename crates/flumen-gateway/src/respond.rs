@@ -21,7 +21,7 @@ use crate::{
     dispatch::NEWS,
     error::Failure,
     journey::Journey,
-    live::Entry,
+    live::{Entry, Phase},
     observe::Record,
     provider::openai,
     relay::timed_out,
@@ -122,7 +122,7 @@ pub(crate) fn queued(
     delivery.respond(waiting(items, place, delivery.transport))
 }
 
-/// Until the first event, comments say how many are ahead in the queue. Where there are no comments, that the response has
+/// Until the first event, comments tell the place in the queue. Where there are no comments, that the response has
 /// begun must do.
 pub(crate) fn waiting(
     items: impl Stream<Item = Result<Numbered, End>> + Send + 'static,
@@ -138,9 +138,9 @@ pub(crate) fn waiting(
             biased;
             item = items.next() => item?,
             () = sleep(NEWS) => {
-                let comment = match place.position() {
-                    0 => ": waiting\n".to_owned(),
-                    ahead => format!(": queued {ahead}\n"),
+                let comment = match place.phase() {
+                    Phase::Queued => format!(": queued {}\n", place.position() + 1),
+                    Phase::Waiting | Phase::Streaming => ": waiting\n".to_owned(),
                 };
                 let comment = Numbered { id: None, wire: comment.into(), retry: None };
                 return Some((Ok(comment), (items, true, place)));

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 #![allow(clippy::too_many_lines, reason = "a table of cases is as long as it is")]
 
+mod admin;
 mod backpressure;
 mod bad_input;
 mod bench;

@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     const RULES: Rules =
-        Rules { failures: 3, open: Duration::from_secs(10), longest: Duration::from_secs(60) };
+        Rules { failures: 3, open: Duration::from_secs(10), longest: Duration::from_mins(1) };
 
     #[tokio::test(start_paused = true)]
     async fn it_opens_tries_one_and_closes() {

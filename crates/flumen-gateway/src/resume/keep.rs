@@ -260,6 +260,7 @@ fn counting(record: Arc<Record>) -> impl FnMut() + Send + 'static {
 }
 
 /// What was said of an answer's beginning. Nothing was when it was stopped before, or the server was: the stream says so.
+#[expect(clippy::result_large_err, reason = "it is the response, once per stream")]
 fn begun(
     told: Result<Result<HeaderMap, Response>, oneshot::error::RecvError>,
 ) -> Result<HeaderMap, Response> {

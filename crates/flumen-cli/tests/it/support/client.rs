@@ -89,7 +89,7 @@ impl Client {
         for (name, value) in headers {
             head += &format!("{name}: {value}\r\n");
         }
-        if method == "POST" {
+        if matches!(method, "POST" | "PUT") {
             head += &format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len());
         }
         self.send(format!("{head}\r\n{body}").as_bytes()).await;

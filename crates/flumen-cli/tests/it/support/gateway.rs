@@ -25,6 +25,7 @@ pub(crate) fn command(arguments: &[&str]) -> Command {
 pub(crate) struct Gateway {
     pub(crate) address: SocketAddr,
     pub(crate) folder: tempfile::TempDir,
+    admin: Option<SocketAddr>,
     child: Child,
     access: mpsc::Receiver<String>,
     messages: mpsc::Receiver<String>,
@@ -45,18 +46,31 @@ impl Gateway {
             command.env("FLUMEN_SERVER__THREADS", "1").env("TEST_KEY", "sk-very-secret").spawn().unwrap();
         let access = lines(child.stdout.take().unwrap());
         let mut messages = lines(child.stderr.take().unwrap());
-        let address = loop {
-            let line = soon(messages.recv()).await.expect("the gateway starts");
-            if let Some((_, url)) = line.split_once("listening on ") {
-                break url.rsplit("://").next().unwrap().parse().unwrap();
-            }
+        let after = |line: &str, words: &str| {
+            let (_, url) = line.split_once(words)?;
+            url.rsplit("://").next()?.parse::<SocketAddr>().ok()
         };
-        Self { address, folder, child, access, messages }
+        let (mut address, mut admin) = (None, None);
+        // The last message of the start tells the version.
+        loop {
+            let line = soon(messages.recv()).await.expect("the gateway starts");
+            address = address.or(after(&line, "listening on "));
+            admin = admin.or(after(&line, "listening to operators on "));
+            if line.contains("flumen ") && line.contains("threads") {
+                break;
+            }
+        }
+        Self { address: address.expect("it listens"), folder, admin, child, access, messages }
     }
 
     /// A gateway whose every model goes to the server at this address.
     pub(crate) async fn before(upstream: SocketAddr, more: &str) -> Self {
         Self::start(&config(upstream, more)).await
+    }
+
+    /// Where its operators are listened to, if they are.
+    pub(crate) fn admin(&self) -> Option<SocketAddr> {
+        self.admin
     }
 
     pub(crate) fn file(&self) -> PathBuf {
