@@ -46,6 +46,8 @@ pub struct Config {
     pub cors: Cors,
     /// What is logged.
     pub log: Log,
+    /// The name servers that are asked for the addresses of upstreams. Default: those that the machine names.
+    pub dns: Vec<SocketAddr>,
     /// When an upstream counts as broken.
     pub health: Health,
     /// The listener for operators.
@@ -426,6 +428,7 @@ impl Config {
             },
             cors: Cors::default(),
             log: Log { level: Level::default(), access: AccessFormat::default() },
+            dns: Vec::new(),
             health: Health::default(),
             admin: Admin::default(),
             auth: Auth::default(),

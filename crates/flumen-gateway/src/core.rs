@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 use arc_swap::ArcSwap;
 use flumen_store::Store;
 use flumen_wire::{
-    client::{self, Endpoint, Options, Protocol},
+    client::{self, Endpoint, Options, Protocol, Resolver},
     listen::{Gate, Shutdown},
     tls,
 };
@@ -169,11 +169,12 @@ impl Routing {
     /// # Errors
     /// When an upstream's settings cannot be used.
     pub(crate) fn new(config: Arc<Config>, pools: Arc<Pools>) -> Result<Self, UnusableUpstream> {
+        let resolver = Resolver::by_ttl(config.dns.clone());
         let upstreams = config
             .upstreams
             .iter()
             .map(|(name, upstream)| {
-                upstream_of(upstream, &config)
+                upstream_of(upstream, &config, &resolver)
                     .map(|upstream| (name.clone(), upstream))
                     .map_err(|problem| UnusableUpstream { name: name.clone(), problem })
             })
@@ -218,7 +219,11 @@ impl Routing {
     }
 }
 
-fn upstream_of(upstream: &config::Upstream, config: &Config) -> Result<Upstream, String> {
+fn upstream_of(
+    upstream: &config::Upstream,
+    config: &Config,
+    resolver: &Resolver,
+) -> Result<Upstream, String> {
     match &upstream.kind {
         config::UpstreamKind::Sim(settings) => Ok(Upstream::Sim(Sim::new(flumen_sim::Settings {
             tokens_per_second: settings.tokens_per_second,
@@ -240,6 +245,7 @@ fn upstream_of(upstream: &config::Upstream, config: &Config) -> Result<Upstream,
                 connect_timeout: config.timeouts.connect,
                 tls_timeout: config.timeouts.tls,
                 extra_roots: extra_roots(server.ca_file.as_deref())?,
+                resolver: resolver.clone(),
                 ..Options::default()
             };
             let headers = headers_of(server)?;

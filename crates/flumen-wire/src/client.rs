@@ -22,6 +22,7 @@ mod error;
 pub mod http1;
 mod http2;
 mod pool;
+mod resolve;
 mod socket;
 mod timings;
 mod upload;
@@ -29,6 +30,7 @@ mod upload;
 pub use body::Body;
 pub use endpoint::{Endpoint, InvalidUrl, Protocol};
 pub use error::{Error, ErrorKind};
+pub use resolve::Resolver;
 pub use timings::Timings;
 
 use connect::Connector;
@@ -49,6 +51,8 @@ pub struct Options {
     pub max_idle: usize,
     /// Certificates to trust besides the public ones.
     pub extra_roots: Vec<rustls_pki_types::CertificateDer<'static>>,
+    /// Who knows the addresses of names.
+    pub resolver: Resolver,
 }
 
 impl Default for Options {
@@ -61,6 +65,7 @@ impl Default for Options {
             idle_timeout: Duration::from_secs(55),
             max_idle: 256,
             extra_roots: Vec::new(),
+            resolver: Resolver::system(),
         }
     }
 }
@@ -125,6 +130,9 @@ impl Client {
     /// See [`ErrorKind`]; timeouts other than those of connecting are the caller's.
     pub async fn send(&self, request: &Request) -> Result<Response, Error> {
         let started = Instant::now();
+        if let Some(addresses) = self.inner.connector.renewed().await {
+            self.inner.pool.follow(&addresses);
+        }
         while let Some(connection) = self.inner.pool.take() {
             let timings = Timings { reused: true, started, ..Timings::new() };
             match self.exchange(connection, request, None, timings).await {

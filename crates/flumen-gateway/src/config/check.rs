@@ -55,6 +55,7 @@ pub(super) fn check(table: &Table, context: &mut Context, faults: &mut Vec<KeyFa
         upstreams.insert(name.to_owned(), upstream(section, context));
     });
     let upstreams = if own_upstreams { upstreams } else { default.upstreams };
+    let dns = pools::dns(root.section("dns"));
     let health = health(root.section("health"), &default.health);
     let mut pools = BTreeMap::new();
     root.map("pools", |name, mut section| {
@@ -106,6 +107,7 @@ pub(super) fn check(table: &Table, context: &mut Context, faults: &mut Vec<KeyFa
         tenants,
         keys,
         limits,
+        dns,
         health,
         upstreams,
         pools,

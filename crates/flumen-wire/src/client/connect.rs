@@ -16,7 +16,10 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use tower::Service;
 
-use super::{Endpoint, Error, ErrorKind, Options, Protocol, Timings, http2, pool::Connection, socket::Io};
+use super::{
+    Endpoint, Error, ErrorKind, Options, Protocol, Timings, http2, pool::Connection, resolve::Known,
+    socket::Io,
+};
 use crate::tls;
 
 /// Opens connections to one endpoint.
@@ -26,6 +29,7 @@ pub(super) struct Connector {
     tls: Option<(Arc<rustls::ClientConfig>, rustls_pki_types::ServerName<'static>)>,
     connect_timeout: Duration,
     tls_timeout: Duration,
+    names: Arc<Known>,
 }
 
 /// Receive buffer asked of the kernel. Small, so that a server whose answer is not read feels it soon.
@@ -48,12 +52,27 @@ impl Connector {
         } else {
             None
         };
-        let Options { connect_timeout, tls_timeout, .. } = options;
-        Ok(Self { endpoint, tls, connect_timeout, tls_timeout })
+        let Options { connect_timeout, tls_timeout, resolver, .. } = options;
+        let names = Arc::new(Known::new(resolver, &endpoint.host));
+        Ok(Self { endpoint, tls, connect_timeout, tls_timeout, names })
     }
 
     pub(super) fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    /// When the time of the endpoint's addresses is over: those that it has now.
+    pub(super) async fn renewed(&self) -> Option<Vec<std::net::IpAddr>> {
+        if !self.names.is_over() {
+            return None;
+        }
+        match timeout(self.connect_timeout, self.names.addresses()).await {
+            Ok(Ok(addresses)) if !addresses.is_empty() => Some(addresses),
+            _ => {
+                self.names.prolong();
+                None
+            }
+        }
     }
 
     pub(super) async fn connect(&self, timings: &mut Timings) -> Result<Connection, Error> {
@@ -79,7 +98,7 @@ impl Connector {
 
     async fn connect_tcp(&self, timings: &mut Timings) -> Result<tokio::net::TcpStream, Error> {
         let started = Instant::now();
-        let resolver = Resolver { took: Arc::default() };
+        let resolver = Resolving { names: Arc::clone(&self.names), took: Arc::default() };
         let mut connector = HttpConnector::new_with_resolver(resolver.clone());
         connector.enforce_http(false);
         connector.set_nodelay(true);
@@ -107,13 +126,14 @@ impl Connector {
     }
 }
 
-/// The system's resolver, and what it took.
+/// The addresses of the endpoint, and what they took.
 #[derive(Clone)]
-struct Resolver {
+struct Resolving {
+    names: Arc<Known>,
     took: Arc<Mutex<Option<Duration>>>,
 }
 
-impl Service<Name> for Resolver {
+impl Service<Name> for Resolving {
     type Response = std::vec::IntoIter<SocketAddr>;
     type Error = io::Error;
     type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
@@ -122,11 +142,12 @@ impl Service<Name> for Resolver {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, name: Name) -> Self::Future {
-        let took = Arc::clone(&self.took);
+    fn call(&mut self, _name: Name) -> Self::Future {
+        let (names, took) = (Arc::clone(&self.names), Arc::clone(&self.took));
         Box::pin(async move {
             let started = Instant::now();
-            let found: Vec<_> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let found: Vec<_> =
+                names.addresses().await?.into_iter().map(|address| SocketAddr::new(address, 0)).collect();
             *took.lock().unwrap_or_else(PoisonError::into_inner) = Some(started.elapsed());
             Ok(found.into_iter())
         })

@@ -1,5 +1,6 @@
 use std::{
     io,
+    net::IpAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -30,9 +31,15 @@ const CONNECTION_WINDOW: u32 = 5 * 1024 * 1024;
 pub(super) struct Sender {
     send: SendRequest<UnsyncBoxBody<Bytes, io::Error>>,
     driver: AbortHandle,
+    peer: Option<IpAddr>,
 }
 
 impl Sender {
+    /// The address at the other end.
+    pub(super) fn peer(&self) -> Option<IpAddr> {
+        self.peer
+    }
+
     pub(super) fn is_ready(&self) -> bool {
         self.send.is_ready() && !self.send.is_closed()
     }
@@ -45,6 +52,7 @@ impl Drop for Sender {
 }
 
 pub(super) async fn handshake(io: Io) -> Result<Sender, Error> {
+    let peer = io.peer();
     let (send, connection) = Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
@@ -59,7 +67,7 @@ pub(super) async fn handshake(io: Io) -> Result<Sender, Error> {
             tracing::debug!(%error, "an HTTP/2 connection to an upstream ended");
         }
     });
-    Ok(Sender { send, driver: driver.abort_handle() })
+    Ok(Sender { send, driver: driver.abort_handle(), peer })
 }
 
 pub(super) async fn exchange(

@@ -1,5 +1,6 @@
 use std::{
     collections::VecDeque,
+    net::IpAddr,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -16,6 +17,13 @@ pub(super) enum Connection {
 }
 
 impl Connection {
+    fn peer(&self) -> Option<IpAddr> {
+        match self {
+            Self::Http1(io) => io.peer(),
+            Self::Http2(sender) => sender.peer(),
+        }
+    }
+
     fn is_usable(&mut self) -> bool {
         match self {
             Self::Http1(io) => io.is_quiet(),
@@ -30,11 +38,13 @@ pub(super) struct Pool {
     idle: Mutex<VecDeque<(Instant, Connection)>>,
     max_idle: usize,
     idle_timeout: Duration,
+    /// Those that the endpoint had when its name was last asked for again; before that, none.
+    addresses: Mutex<Vec<IpAddr>>,
 }
 
 impl Pool {
     pub(super) fn new(max_idle: usize, idle_timeout: Duration) -> Self {
-        Self { idle: Mutex::default(), max_idle, idle_timeout }
+        Self { idle: Mutex::default(), max_idle, idle_timeout, addresses: Mutex::default() }
     }
 
     /// A connection that is still alive, as far as can be seen.
@@ -49,7 +59,20 @@ impl Pool {
         None
     }
 
+    /// Drops connections to addresses that are not among these.
+    pub(super) fn follow(&self, addresses: &[IpAddr]) {
+        self.lock().retain(|(_, connection)| connection.peer().is_none_or(|peer| addresses.contains(&peer)));
+        *self.addresses.lock().unwrap_or_else(PoisonError::into_inner) = addresses.to_vec();
+    }
+
     pub(super) fn put(&self, connection: Connection) {
+        {
+            let addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+            let gone = |peer: IpAddr| !addresses.is_empty() && !addresses.contains(&peer);
+            if connection.peer().is_some_and(gone) {
+                return;
+            }
+        }
         let mut idle = self.lock();
         idle.push_back((Instant::now(), connection));
         self.expire(&mut idle);

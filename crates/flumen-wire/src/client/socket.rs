@@ -1,6 +1,7 @@
 use std::{
     cell::RefCell,
     io,
+    net::IpAddr,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -39,6 +40,15 @@ impl Io {
             ready!(Pin::new(self).poll_read(cx, &mut buf))?;
             Poll::Ready(Ok(f(buf.filled_mut())))
         })
+    }
+
+    /// The address at the other end.
+    pub(super) fn peer(&self) -> Option<IpAddr> {
+        let tcp = match self {
+            Self::Tcp(io) => io,
+            Self::Tls(io) => io.get_ref().0,
+        };
+        tcp.peer_addr().ok().map(|address| address.ip().to_canonical())
     }
 
     /// Whether an unused connection is still usable: the server has neither closed it nor said anything unasked.

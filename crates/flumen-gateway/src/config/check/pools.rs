@@ -1,6 +1,10 @@
 //! What concerns pools, and how upstreams fail.
 
-use std::{collections::BTreeMap, num::NonZeroU32};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
+};
 
 use http::HeaderName;
 
@@ -30,6 +34,19 @@ pub(super) fn health(mut section: Section<'_>, default: &Health) -> Health {
     }
     section.finish();
     health
+}
+
+pub(super) fn dns(mut section: Section<'_>) -> Vec<SocketAddr> {
+    let mut servers = Vec::new();
+    for server in section.strings("servers").unwrap_or_default() {
+        let address = server.parse().or_else(|_| server.parse().map(|ip: IpAddr| SocketAddr::new(ip, 53)));
+        match address {
+            Ok(address) => servers.push(address),
+            Err(_) => section.fault("servers", format_args!("`{server}` is not an address"), None),
+        }
+    }
+    section.finish();
+    servers
 }
 
 /// The names of a table's entries, or what was probably meant by one that is none of them.
