@@ -91,6 +91,8 @@ async fn a_key_asks_for_tokens_that_may_no_more_than_itself() {
     }
     let again = post(&gateway, "/v1/tokens", &[("authorization", &bearer)], &Value::Null).await;
     assert_eq!((again.status, again.code().as_str()), (403, "key_needed"));
+    let metrics = Client::get(gateway.address, &format!("/metrics?token={plain}")).await;
+    assert_eq!((metrics.status, metrics.code().as_str()), (403, "key_needed"), "they tell of all tenants");
 }
 
 #[tokio::test]
