@@ -96,6 +96,31 @@ async fn a_key_asks_for_tokens_that_may_no_more_than_itself() {
 }
 
 #[tokio::test]
+async fn an_event_source_reads_its_tenants_stream_by_a_token_in_the_address() {
+    let gateway = signing().await;
+    let begun =
+        post(&gateway, "/v1/chat/completions", &[("x-api-key", KEY), ("flumen-resume", "1")], &chat("sim"))
+            .await;
+    let id = begun.header("flumen-stream-id").unwrap().to_owned();
+    let token = token_of(&mint(&gateway, Value::Null).await);
+    let file = gateway.file();
+    let arguments = ["token", "-c", file.to_str().unwrap(), "--tenant", "other"];
+    let other = soon(command(&arguments).output()).await.unwrap().stdout;
+    let other = String::from_utf8(other).unwrap();
+    for (path, token, status) in [
+        (format!("/v1/streams/{id}"), &*token, 200),
+        (format!("/v1/streams/{id}/poll"), &token, 200),
+        ("/v1/streams".to_owned(), &token, 200),
+        (format!("/v1/streams/{id}"), other.trim(), 404),
+        (format!("/v1/streams/{id}/poll"), other.trim(), 404),
+        (format!("/v1/streams/{id}"), KEY, 401),
+    ] {
+        let answer = Client::get(gateway.address, &format!("{path}?starting_after=0&token={token}")).await;
+        assert_eq!(answer.status, status, "{path}: {}", answer.text());
+    }
+}
+
+#[tokio::test]
 async fn a_token_ends_with_its_key() {
     let mut gateway = signing().await;
     let token = token_of(&mint(&gateway, Value::Null).await);
