@@ -22,7 +22,7 @@ use crate::{
     core::Core,
     error::Failure,
     gateway::Control,
-    health::metrics,
+    health::scraped,
 };
 
 mod show;
@@ -168,7 +168,7 @@ async fn reload(State(admin): State<Admin>) -> Result<Json<Value>, Failure> {
 
 /// `GET /metrics`
 async fn scrape(State(admin): State<Admin>) -> Response {
-    metrics(State(admin.core)).await
+    scraped(&admin.core)
 }
 
 fn ms(span: Duration) -> f64 {

@@ -54,6 +54,11 @@ pub enum StartError {
     /// The certificate or its key cannot be used.
     #[error("server.tls: {0}")]
     Tls(#[from] InvalidCertificate),
+    /// Others could reach a gateway that asks nobody who they are.
+    #[error(
+        "server.listen: {0} can be reached from elsewhere, and there are no keys (add keys, listen on 127.0.0.1, or set auth.open = true)"
+    )]
+    Exposed(SocketAddr),
     /// The folder of streams cannot be used.
     #[error("resume.folder: {0}")]
     Store(#[from] OpenError),
@@ -74,6 +79,8 @@ pub struct Control {
     tls: Option<Arc<ServerTls>>,
     shutdown: Shutdown,
     current: Arc<Mutex<Current>>,
+    /// Where it listens, whatever a later configuration says.
+    bound: Arc<[SocketAddr]>,
 }
 
 /// What is in force.
@@ -92,6 +99,7 @@ impl Gateway {
     pub fn bind(loaded: Loaded) -> Result<Self, StartError> {
         let config = Arc::new(loaded.config);
         let server = &config.server;
+        guarded(&config, &server.listen)?;
         let tls =
             server.tls.as_ref().map(|tls| ServerTls::read(&tls.cert, &tls.key)).transpose()?.map(Arc::new);
         let (access_log, log_guard) = AccessLog::to_stdout(config.log.access);
@@ -134,6 +142,7 @@ impl Gateway {
             tls,
             shutdown,
             current: Arc::new(Mutex::new(Current { config: Arc::clone(&config), shown: loaded.shown })),
+            bound: addresses.clone().into(),
         };
         Ok(Self { control, limits, listeners, addresses, admin, _log_guard: log_guard })
     }
@@ -301,6 +310,8 @@ impl Control {
     /// When it cannot be used; the old one stays.
     pub fn reload(&self, loaded: Loaded) -> Result<Vec<&'static str>, StartError> {
         let config = Arc::new(loaded.config);
+        // Another address takes a restart, but keys that are gone would be gone at once.
+        guarded(&config, &self.bound)?;
         // Nothing is taken over before all of it can be used.
         self.cores.iter().try_for_each(|core| Routing::new(Arc::clone(&config), core.pools()).map(drop))?;
         if let Some(tls) = &self.tls {
@@ -324,6 +335,11 @@ impl Control {
     }
 }
 
+/// Whether a configuration may serve these addresses.
+fn guarded(config: &Config, listen: &[SocketAddr]) -> Result<(), StartError> {
+    config.auth.exposes(&config.keys, listen).map_or(Ok(()), |address| Err(StartError::Exposed(address)))
+}
+
 /// Settings that differ and that a running server cannot change.
 fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     let (before, after) = (&old.server, &new.server);
@@ -345,4 +361,36 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     check(old.admin != new.admin, "admin");
     check(old.log.access != new.log.access, "log.access");
     fixed
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn load(text: &str) -> Loaded {
+        Config::parse(text, Path::new("x"), std::iter::empty()).unwrap()
+    }
+
+    #[test]
+    fn keys_do_not_go_while_others_can_reach_the_address() {
+        let key = format!("[keys.a]\nhash = \"{}\"\ntenant = \"t\"\n", crate::config::KeyHash::of("k"));
+        let config =
+            |listen: &str, rest: &str| load(&format!("[server]\nthreads = 1\nlisten = \"{listen}\"\n{rest}"));
+        let gateway = Gateway::bind(config("0.0.0.0:0", &key)).unwrap();
+        let control = gateway.control();
+        assert!(matches!(control.reload(config("127.0.0.1:0", "")), Err(StartError::Exposed(_))));
+        assert!(control.config().auth.required(&control.config().keys));
+        assert_eq!(control.reload(config("127.0.0.1:0", &key)).unwrap(), ["server.listen"]);
+        assert!(matches!(control.reload(config("127.0.0.1:0", "")), Err(StartError::Exposed(_))));
+        control.reload(config("127.0.0.1:0", "[auth]\nopen = true\n")).unwrap();
+    }
+
+    #[test]
+    fn a_configuration_that_nobody_checked_is_not_served_to_everybody() {
+        let mut loaded = load("");
+        loaded.config.server.listen = vec!["0.0.0.0:0".parse().unwrap()];
+        assert!(matches!(Gateway::bind(loaded), Err(StartError::Exposed(_))));
+    }
 }

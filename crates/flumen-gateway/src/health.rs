@@ -8,7 +8,11 @@ use axum::{
 };
 use http::{StatusCode, header};
 
-use crate::core::Core;
+use crate::{
+    access::{Proof, Who},
+    core::Core,
+    error::Failure,
+};
 
 /// `GET /healthz`: the process answers.
 pub(crate) async fn healthz() -> &'static str {
@@ -24,7 +28,17 @@ pub(crate) async fn readyz(State(core): State<Arc<Core>>) -> Response {
 }
 
 /// `GET /metrics`: for Prometheus, in the OpenMetrics text format.
-pub(crate) async fn metrics(State(core): State<Arc<Core>>) -> Response {
+pub(crate) async fn metrics(State(core): State<Arc<Core>>, Who(identity): Who) -> Response {
+    // They tell of all tenants: nothing for pages and their visitors.
+    if !matches!(identity.proof, Proof::Nothing | Proof::Key) {
+        let message = "metrics are for keys, not for tokens";
+        return Failure::rejected(StatusCode::FORBIDDEN, "key_needed", message).into_response();
+    }
+    scraped(&core)
+}
+
+/// All metrics, as they are scraped.
+pub(crate) fn scraped(core: &Core) -> Response {
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, content_type)], core.scrape()).into_response()
 }

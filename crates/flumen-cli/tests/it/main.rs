@@ -18,6 +18,7 @@ mod kept;
 mod keys;
 mod leaving;
 mod observation;
+mod page_tokens;
 mod playground;
 mod relay;
 mod restart;

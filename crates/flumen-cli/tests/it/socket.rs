@@ -8,7 +8,7 @@ use tokio_tungstenite::{
     tungstenite::{Error, Message, client::IntoClientRequest, http::HeaderValue},
 };
 
-use crate::support::{Client, Gateway, Upstream, chat, event, soon};
+use crate::support::{Client, Gateway, Upstream, chat, config, event, soon};
 
 struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
@@ -63,6 +63,7 @@ impl Socket {
     }
 }
 
+const DIGEST: &str = "blake3:de792c14929b01dfdf73cc465627859e805ba593a04b0c841c2f4e80ee3c7c1f";
 const THREE: &[&str] = &["data: {\"n\":1}\n\n", "data: {\"n\":2}\n\n", "data: [DONE]\n\n"];
 
 #[tokio::test]
@@ -239,6 +240,38 @@ async fn a_socket_has_the_streams_of_its_key_only() {
     let mut page = Socket::open(&gateway, "flumen.v1, flumen.key.YQ", &[]).await.unwrap();
     page.say(resume).await;
     assert_eq!(page.hear().await["type"], "open");
+}
+
+#[tokio::test]
+async fn a_socket_needs_a_key_where_keys_are_and_is_closed_when_it_is_taken_away() {
+    let upstream = Upstream::events(THREE).await;
+    let keys = |model: &str| {
+        // The digest of `flumen-socket-key`.
+        format!(
+            "[auth]\nkeys_file = \"keys.toml\"\n[keys.a]\nhash = \"{DIGEST}\"\ntenant = \"t\"\nmodels = \"{model}\"\n"
+        )
+    };
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("keys.toml"), "").unwrap();
+    let mut gateway = Gateway::start_in(folder, &config(upstream.address, &keys("*"))).await;
+    for (protocols, status) in [("flumen.v1", 401), ("flumen.v1, flumen.key.YQ", 401)] {
+        assert!(
+            matches!(Socket::open(&gateway, protocols, &[]).await, Err(Error::Http(response)) if response.status() == status)
+        );
+    }
+    // `flumen-socket-key` in base64url.
+    let mut page =
+        Socket::open(&gateway, "flumen.v1, flumen.key.Zmx1bWVuLXNvY2tldC1rZXk", &[]).await.unwrap();
+    page.start(1, 1000).await;
+    assert_eq!(page.hear().await["type"], "open");
+    std::fs::write(gateway.file(), config(upstream.address, &keys("other"))).unwrap();
+    gateway.message("the new configuration is in force").await;
+    let (code, reason) = page.closed().await;
+    assert_eq!((code, reason.contains("taken away")), (1008, true), "{reason}");
+    let mut page =
+        Socket::open(&gateway, "flumen.v1, flumen.key.Zmx1bWVuLXNvY2tldC1rZXk", &[]).await.unwrap();
+    page.start(1, 1000).await;
+    assert_eq!(page.hear().await["error"]["code"], "model_not_allowed");
 }
 
 #[tokio::test]

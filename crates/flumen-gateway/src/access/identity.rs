@@ -8,7 +8,7 @@ use axum::extract::FromRequestParts;
 use http::{Extensions, request::Parts};
 use tokio_util::sync::CancellationToken;
 
-use super::permission::allows;
+use super::{gatekeeper::refused, permission::allows};
 use crate::{
     config::{self, Limits, Priority},
     error::Failure,
@@ -131,6 +131,17 @@ impl Identity {
         Err(Failure::rejected(http::StatusCode::FORBIDDEN, "model_not_allowed", message).param("model"))
     }
 
+    /// Refuses what is over: whoever asks on a connection that is long open was valid when it was opened.
+    ///
+    /// # Errors
+    /// 401.
+    pub(crate) fn must_last(&self) -> Result<(), Failure> {
+        if self.is_over(SystemTime::now()) {
+            return Err(refused("this key or token has expired or was taken away"));
+        }
+        Ok(())
+    }
+
     /// Cancelled when the key or the token is taken away, or the key expires. Streams that run on it end then.
     pub(crate) fn revoked(&self) -> CancellationToken {
         self.revoked.clone()
@@ -161,5 +172,31 @@ impl<S: Sync> FromRequestParts<S> for Who {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
         Identity::of(&parts.extensions).map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn what_is_over_does_not_last() {
+        let mut identity = (*Identity::anonymous()).clone();
+        identity.revoked = CancellationToken::new();
+        assert!(identity.must_last().is_ok());
+        identity.expires = Some(SystemTime::now() + Duration::from_mins(1));
+        assert!(identity.must_last().is_ok());
+        identity.expires = Some(SystemTime::now());
+        assert_eq!(identity.must_last().unwrap_err().status, 401);
+        identity.expires = None;
+        identity.revoked.cancel();
+        assert_eq!(identity.must_last().unwrap_err().code, "invalid_api_key");
+    }
+
+    #[test]
+    fn a_request_without_an_identity_is_not_served() {
+        assert_eq!(Identity::of(&Extensions::new()).unwrap_err().status, 500);
     }
 }

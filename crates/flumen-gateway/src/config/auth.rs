@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    net::SocketAddr,
     path::PathBuf,
     time::{Duration, SystemTime},
 };
@@ -29,6 +30,14 @@ impl Auth {
     /// not open the door.
     pub fn required(&self, keys: &BTreeMap<String, Key>) -> bool {
         !keys.is_empty() || self.keys_file.is_some() || self.tokens.is_some() || !self.issuers.is_empty()
+    }
+
+    /// An address at which others could reach a gateway that asks nobody who they are, though nobody said that it should.
+    pub(crate) fn exposes(&self, keys: &BTreeMap<String, Key>, listen: &[SocketAddr]) -> Option<SocketAddr> {
+        if self.open || self.required(keys) {
+            return None;
+        }
+        listen.iter().find(|address| !address.ip().to_canonical().is_loopback()).copied()
     }
 }
 

@@ -203,7 +203,7 @@ fn weight(section: &mut Section<'_>) -> Option<f64> {
 fn models(section: &mut Section<'_>) -> Option<Vec<String>> {
     let models = section.strings("models")?;
     for name in &models {
-        if name.is_empty() || name[..name.len() - 1].contains('*') {
+        if name.is_empty() || name.strip_suffix('*').unwrap_or(name).contains('*') {
             let hint = "a name, or a pattern that ends with `*`".to_owned();
             section.fault("models", format_args!("`{name}` names no model"), Some(hint));
         }
@@ -330,23 +330,10 @@ pub(super) fn exposure(
         let problem = "serves whoever comes, so keys, tokens and issuers would mean nothing";
         root.fault_at(&["auth", "open"], problem, Some("remove either".to_owned()));
     }
-    let reachable = listen.iter().find(|address| !is_loopback(address));
-    if let Some(address) = reachable
-        && !auth.open
-        && !required
-    {
+    if let Some(address) = auth.exposes(keys, listen) {
         let hint =
             "add keys (`flumen key new` makes one), listen on 127.0.0.1, or set auth.open = true".to_owned();
         let problem = format!("{address} can be reached from elsewhere, and there are no keys");
         root.fault_at(&["server", "listen"], problem, Some(hint));
-    }
-}
-
-fn is_loopback(address: &SocketAddr) -> bool {
-    match address {
-        SocketAddr::V4(v4) => v4.ip().is_loopback(),
-        SocketAddr::V6(v6) => {
-            v6.ip().to_ipv4_mapped().map_or_else(|| v6.ip().is_loopback(), |v4| v4.is_loopback())
-        }
     }
 }

@@ -28,6 +28,12 @@ fn keys_and_tenants_are_read() {
 }
 
 #[test]
+fn names_of_models_may_have_any_letters() {
+    let config = parse_with("[tenants.a]\nmodels = [\"modèle-é\", \"é*\", \"*\"]\n", &[]).unwrap();
+    assert_eq!(config.tenants["a"].models.as_ref().map(Vec::len), Some(3));
+}
+
+#[test]
 fn malformed_keys_and_limits_are_refused_with_their_line() {
     for (text, fault) in [
         ("[keys.a]\nhash = \"fl-secret\"\ntenant = \"t\"", ":2: keys.a.hash: is not the digest of a key"),

@@ -89,6 +89,7 @@ impl Client {
     }
 
     async fn resume(&self, stream: StreamId, place: Place, said: &Said) -> Result<Opened, Failure> {
+        self.identity.must_last()?;
         self.core.metrics().resumed();
         let found = find(self.core.store(), stream, place, &self.owner).await?;
         Ok(Opened { stream, reading: self.reading(found), credit: said.credit, form: said.frames })
@@ -122,6 +123,7 @@ impl Client {
         record.facts().dialect = Some(endpoint.dialect);
         self.identity.note(&mut record.facts());
         let begun = async {
+            self.identity.must_last()?;
             let wish = Wish::of(&HeaderMap::new(), self.owner.clone())?.resuming(idempotency_key);
             let asked = Asked {
                 endpoint,
