@@ -17,6 +17,7 @@ mod http2;
 mod kept;
 mod keys;
 mod leaving;
+mod names;
 mod observation;
 mod page_tokens;
 mod playground;
