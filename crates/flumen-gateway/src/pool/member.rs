@@ -149,11 +149,14 @@ impl Member {
         self.in_flight.fetch_sub(1, Relaxed);
     }
 
-    /// A first token came.
+    /// A first token came. Whoever was tried has shown by it that all is well: its answer may take long.
     pub(crate) fn first_token(&self, took: Duration) {
         let average = &mut self.state().first_token;
         let took = took.as_secs_f64();
-        *average = Some(average.map_or(took, |old| old + NEW * (took - old)));
+        state.first_token = Some(state.first_token.map_or(took, |old| old + NEW * (took - old)));
+        if state.breaker.is_trying() && state.breaker.succeeded() {
+            state.recovered = Some(Instant::now());
+        }
     }
 
     /// An exchange went well.
