@@ -82,7 +82,12 @@ impl Journey {
 
     /// When the head of the answer, and of a stream also its first token, is due. All tries share it.
     pub(crate) fn answer_by(&self) -> Instant {
-        let deadlines = self.deadlines();
+        self.due(self.attempt.as_ref().map(Attempt::upstream))
+    }
+
+    /// The same for one upstream, or in general.
+    fn due(&self, upstream: Option<&str>) -> Instant {
+        let deadlines = self.dispatch.routing.deadlines(upstream);
         let patience = if self.dispatch.call.stream { deadlines.first } else { deadlines.total };
         self.began + patience.unwrap_or(A_DAY).min(deadlines.total.unwrap_or(A_DAY))
     }
@@ -110,6 +115,7 @@ impl Journey {
             let until = self.answer_by();
             let place = self.pool().place(self.dispatch.key, &self.been, |_| true, until).await;
             let Some(attempt) = place else { break };
+            let until = self.due(Some(attempt.upstream()));
             let asking = self.asking(attempt, self.dispatch.call.clone(), until);
             let answer = match self.pool().config().hedge {
                 Some(delay) if self.tries == 1 => self.hedged(asking, delay, until).await,
