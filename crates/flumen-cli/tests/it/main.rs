@@ -16,6 +16,7 @@ mod drain;
 mod errors;
 mod failover;
 mod fairness;
+mod health;
 mod http2;
 mod kept;
 mod leaving;
