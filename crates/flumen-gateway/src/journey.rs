@@ -89,7 +89,12 @@ impl Journey {
 
     /// When the head of the answer, and of a stream also its first token, is due. All tries share it.
     pub(crate) fn answer_by(&self) -> Instant {
-        let deadlines = self.deadlines();
+        self.due(self.attempt.as_ref().map(Attempt::upstream))
+    }
+
+    /// The same for one upstream, or in general.
+    fn due(&self, upstream: Option<&str>) -> Instant {
+        let deadlines = self.dispatch.routing.deadlines(upstream);
         let patience = if self.dispatch.call.stream { deadlines.first } else { deadlines.total };
         self.began + patience.unwrap_or(A_DAY).min(deadlines.total.unwrap_or(A_DAY))
     }
@@ -124,9 +129,10 @@ impl Journey {
             let until = self.answer_by();
             let place = self.pool().place(self.dispatch.key, &self.been, |_| true, until).await;
             let Some(attempt) = place else { break };
+            let until = self.due(Some(attempt.upstream()));
             let asking = self.asking(attempt, self.dispatch.call.clone(), until);
             let answer = match self.pool().config().hedge {
-                Some(delay) if self.tries == 1 => self.hedged(asking, delay, until).await,
+                Some(delay) if self.tries == 1 => self.hedged(asking, delay).await,
                 _ => asking.await,
             };
             let trouble = match self.judge(answer) {
@@ -159,7 +165,8 @@ impl Journey {
     }
 
     /// Asks a second upstream when the first takes its time; the first token wins, the other is let go.
-    async fn hedged(&mut self, mut first: Asking, delay: Duration, until: Instant) -> Answer {
+    async fn hedged(&mut self, mut first: Asking, delay: Duration) -> Answer {
+        let began = Instant::now();
         tokio::select! {
             biased;
             answer = &mut first => return answer,
@@ -173,17 +180,25 @@ impl Journey {
             return first.await;
         }
         let names = [self.been[self.been.len() - 1].clone(), attempt.upstream().to_owned()];
+        let until = self.due(Some(attempt.upstream()));
+        let hedged = Instant::now();
         let second = self.asking(attempt, self.dispatch.call.clone(), until);
-        let (answer, other, loser) = match select(first, second).await {
-            Either::Left((answer, other)) => (answer, other, &names[1]),
-            Either::Right((answer, other)) => (answer, other, &names[0]),
-        };
         self.record().metrics().hedged(self.pool().name());
-        if answer.result.is_ok() {
-            self.note(Tried { upstream: loser.clone(), outcome: "cancelled", took: delay });
+        let [first_name, second_name] = names;
+        let (answer, other, loser, took) = match select(first, second).await {
+            Either::Left((answer, other)) => (answer, other, second_name, hedged),
+            Either::Right((answer, other)) => (answer, other, first_name, began),
+        };
+        if answer.settles() {
+            self.note(Tried { upstream: loser, outcome: "cancelled", took: took.elapsed() });
             return answer;
         }
-        let _ = self.judge(answer);
+        // That this one will not answer is no token: the other may do better.
+        if self.judge(answer).is_ok()
+            && let Some(attempt) = self.attempt.take()
+        {
+            self.note_refusal(&attempt);
+        }
         other.await
     }
 
@@ -198,7 +213,15 @@ impl Journey {
                 } else if !status.is_success() {
                     attempt.succeeded();
                 }
-                self.record().facts().upstream = Some(attempt.upstream().to_owned());
+                let several = {
+                    let mut facts = self.record().facts();
+                    facts.upstream = Some(attempt.upstream().to_owned());
+                    !facts.tried.is_empty()
+                };
+                // Of an answer that is a success, its end will tell.
+                if several && !status.is_success() {
+                    self.note_refusal(&attempt);
+                }
                 self.attempt = Some(attempt);
                 Ok(response)
             }
@@ -216,6 +239,11 @@ impl Journey {
                 Err(trouble)
             }
         }
+    }
+
+    fn note_refusal(&self, attempt: &Attempt) {
+        let upstream = attempt.upstream().to_owned();
+        self.note(Tried { upstream, outcome: "upstream_refused", took: attempt.took() });
     }
 
     fn note(&self, tried: Tried) {

@@ -48,6 +48,8 @@ pub(crate) struct Pool {
 struct Turns {
     turns: Vec<f64>,
     budget: Budget,
+    /// When outliers were looked for.
+    judged: Instant,
 }
 
 /// What a pool has for a request.
@@ -180,14 +182,19 @@ impl Pool {
         if self.members.len() < 2 {
             return;
         }
-        let seen: Vec<_> = self.members.iter().filter_map(|(member, _)| member.window(now)).collect();
-        // A member of several pools is judged in the one that comes first.
-        if seen.len() < self.members.len() {
-            return;
+        {
+            let mut turns = self.lock();
+            if now.saturating_duration_since(turns.judged) < self.health.outlier_interval {
+                return;
+            }
+            turns.judged = now;
         }
+        let seen: Vec<_> = self.members.iter().map(|(member, _)| member.window(now)).collect();
         let outliers = outlier::outliers(&seen, &self.health);
         for (at, (member, _)) in self.members.iter().enumerate() {
-            if outliers.contains(&at) {
+            if member.is_ejected(now) {
+                // Another pool was quicker.
+            } else if outliers.contains(&at) {
                 tracing::warn!(
                     upstream = member.name,
                     pool = self.name,

@@ -19,6 +19,17 @@ pub(super) struct Answer {
     pub(super) result: Result<Response, Trouble>,
 }
 
+impl Answer {
+    /// Whether no other upstream would do better: it is what was asked for, or says what is wrong with the request.
+    pub(super) fn settles(&self) -> bool {
+        self.result.as_ref().is_ok_and(|response| {
+            let status = response.status;
+            status.is_success()
+                || status.is_client_error() && !matches!(status.as_u16(), 401 | 403 | 404 | 407 | 408)
+        })
+    }
+}
+
 /// Why an upstream's answer is none, or not one that a client should get while another may do better.
 pub(super) enum Trouble {
     /// No answer.

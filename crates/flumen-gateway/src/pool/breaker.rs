@@ -95,6 +95,11 @@ impl Breaker {
         }
     }
 
+    /// Whether one request is finding out whether all is well.
+    pub(crate) fn is_trying(&self) -> bool {
+        self.state == State::Trying
+    }
+
     /// Keeps it open until [`close`](Self::close).
     pub(crate) fn hold(&mut self) {
         self.state = State::Held;

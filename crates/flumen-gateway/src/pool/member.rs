@@ -39,6 +39,8 @@ struct State {
     /// Moving average of the time to the first token, in seconds.
     first_token: Option<f64>,
     window: Window,
+    /// The one before.
+    over: Window,
 }
 
 /// What happened since the last judgement of outliers.
@@ -71,6 +73,7 @@ const LEAST_SHARE: f64 = 0.1;
 
 impl Member {
     pub(crate) fn new(name: &str, concurrency: Option<usize>, health: Health) -> Self {
+        let window = Window { since: Instant::now(), requests: 0, failures: 0 };
         let state = State {
             health,
             breaker: Breaker::default(),
@@ -80,7 +83,8 @@ impl Member {
             ejections: 0,
             recovered: None,
             first_token: None,
-            window: Window { since: Instant::now(), requests: 0, failures: 0 },
+            window,
+            over: window,
         };
         let concurrency = AtomicUsize::new(concurrency.unwrap_or(usize::MAX));
         let (in_flight, requests, failures) = Default::default();
@@ -149,11 +153,14 @@ impl Member {
         self.in_flight.fetch_sub(1, Relaxed);
     }
 
-    /// A first token came.
+    /// A first token came. Whoever was tried has shown by it that all is well: its answer may take long.
     pub(crate) fn first_token(&self, took: Duration) {
-        let average = &mut self.state().first_token;
+        let mut state = self.state();
         let took = took.as_secs_f64();
-        *average = Some(average.map_or(took, |old| old + NEW * (took - old)));
+        state.first_token = Some(state.first_token.map_or(took, |old| old + NEW * (took - old)));
+        if state.breaker.is_trying() && state.breaker.succeeded() {
+            state.recovered = Some(Instant::now());
+        }
     }
 
     /// An exchange went well.
@@ -190,15 +197,19 @@ impl Member {
         state.well = well;
     }
 
-    /// What happened in the last interval, when it is over.
-    pub(crate) fn window(&self, now: Instant) -> Option<(Window, Option<f64>)> {
+    /// What happened in the last interval that was over. A member of several pools is judged in each by the same.
+    pub(crate) fn window(&self, now: Instant) -> (Window, Option<f64>) {
         let mut state = self.state();
-        if now - state.window.since < state.health.outlier_interval {
-            return None;
+        if now.saturating_duration_since(state.window.since) >= state.health.outlier_interval {
+            state.over = state.window;
+            state.window = Window { since: now, requests: 0, failures: 0 };
         }
-        let (window, first) = (state.window, state.first_token);
-        state.window = Window { since: now, requests: 0, failures: 0 };
-        Some((window, first))
+        (state.over, state.first_token)
+    }
+
+    /// Whether it is left out as an outlier.
+    pub(crate) fn is_ejected(&self, now: Instant) -> bool {
+        self.state().ejected.is_some_and(|until| until > now)
     }
 
     /// Leaves it out for a while, each time for longer.
@@ -211,6 +222,8 @@ impl Member {
         state.recovered = Some(now + span);
         // It is judged anew by what it does then.
         state.first_token = None;
+        (state.window.requests, state.window.failures) = (0, 0);
+        state.over = state.window;
     }
 
     /// A judgement found nothing wrong.

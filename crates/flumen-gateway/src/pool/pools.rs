@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use flumen_admit::{Adaptive, Admission, Policy, Settings, Shares, Weights};
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use super::{Budget, Member, Mutex, Pool, Turns};
 use crate::config::{self, AdaptiveKind, Config, Priorities};
@@ -48,7 +48,8 @@ impl Pools {
                 .iter()
                 .filter_map(|(name, weight)| Some((Arc::clone(members.get(name)?), *weight)))
                 .collect();
-            let turns = Mutex::new(Turns { turns: vec![0.0; own.len()], budget: Budget::new() });
+            let turns = vec![0.0; own.len()];
+            let turns = Mutex::new(Turns { turns, budget: Budget::new(), judged: Instant::now() });
             let pool = Pool {
                 name: name.clone(),
                 config: pool.clone(),

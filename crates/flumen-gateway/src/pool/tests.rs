@@ -97,6 +97,33 @@ async fn an_outlier_is_left_out_for_a_while() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn outliers_are_found_among_upstreams_that_came_at_different_times() {
+    let mut config = Config::embedded();
+    config.health.failures = 1000;
+    let upstream = config.upstreams["sim"].clone();
+    for name in ["a", "b"] {
+        config.upstreams.insert(name.to_owned(), upstream.clone());
+    }
+    let of = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), 1.0)).collect();
+    config.pools.insert("p".to_owned(), config::Pool::of(of(&["a", "b"])));
+    let before = Pools::new(&config, None);
+    tokio::time::advance(Duration::from_secs(5)).await;
+    config.upstreams.insert("c".to_owned(), upstream);
+    config.pools.insert("p".to_owned(), config::Pool::of(of(&["a", "b", "c"])));
+    config.pools.insert("q".to_owned(), config::Pool::of(of(&["a", "c"])));
+    let pools = Pools::new(&config, Some(&before));
+    // Often, so that no two upstreams' intervals end between two requests.
+    for round in 0..3000 {
+        tokio::time::advance(Duration::from_millis(10)).await;
+        let mut attempt = attempt(pools.get(if round % 7 == 0 { "q" } else { "p" }).unwrap(), &[]).unwrap();
+        if attempt.upstream() == "c" && round % 5 != 0 { attempt.failed() } else { attempt.succeeded() }
+    }
+    let states: Vec<_> = ["a", "b", "c"].map(|name| pools.member(name).unwrap().standing().state).into();
+    assert_eq!(states[..2], ["up", "up"]);
+    assert_ne!(states[2], "up");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_known_survives_a_reload() {
     let config = Config::embedded();
     let before = Pools::new(&config, None);

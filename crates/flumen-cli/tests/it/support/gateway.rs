@@ -83,6 +83,16 @@ impl Gateway {
         serde_json::from_str(&line).expect("a JSON line")
     }
 
+    /// The same, of a request to a model.
+    pub(crate) async fn asked(&mut self) -> Value {
+        loop {
+            let line = self.access().await;
+            if !line["dialect"].is_null() {
+                return line;
+            }
+        }
+    }
+
     /// Waits for a message of the server that contains this.
     pub(crate) async fn message(&mut self, part: &str) -> String {
         loop {
