@@ -85,7 +85,9 @@ pub(super) const GAP: usize = 2;
 /// The least that is left of a name, and the most that the word or figure of an unknown gateway takes.
 const LEAST_NAME: usize = 8;
 const MOST_WORD: usize = 14;
-const BAR: usize = 16;
+/// What a bar takes besides its figure.
+const LEAST_BAR: usize = 7;
+const MOST_BAR: usize = 17;
 
 impl Sheet {
     /// How wide a column would like to be.
@@ -106,7 +108,7 @@ impl Sheet {
             let (least, most) = match self.columns[column].form {
                 Form::Figure | Form::Word => (natural.min(MOST_WORD), natural.min(MOST_WORD)),
                 Form::Name => (natural.min(LEAST_NAME), natural),
-                Form::Bar => (natural, natural + BAR),
+                Form::Bar => (natural + LEAST_BAR, natural + MOST_BAR),
             };
             let gap = if fitting.is_empty() { 0 } else { GAP };
             let least = if fitting.is_empty() { least.min(room) } else { least };
@@ -117,9 +119,13 @@ impl Sheet {
             left -= least + gap;
             fitting.push((column, least, most));
         }
-        for (_, width, most) in &mut fitting {
-            let more = most.saturating_sub(*width).min(left);
-            (*width, left) = (*width + more, left - more);
+        // Bit by bit: a name that is endless shall not keep another from being whole.
+        while left > 0 && fitting.iter().any(|(_, width, most)| width < most) {
+            for (_, width, most) in &mut fitting {
+                if width < most && left > 0 {
+                    (*width, left) = (*width + 1, left - 1);
+                }
+            }
         }
         fitting.sort_unstable();
         fitting.into_iter().map(|(column, width, _)| (column, width)).collect()

@@ -25,4 +25,5 @@ mod socket;
 mod support;
 mod timeouts;
 mod tls;
+mod top;
 mod transports;

@@ -5,8 +5,8 @@ use ratatui::{Frame, layout::Rect};
 use super::{Palette, State, View, grid, length, take};
 use crate::top::{sheet::Sheet, tables};
 
-/// A title and a row: less of a table says nothing.
-const LEAST: u16 = 2;
+/// A title and two rows: with less of each, fewer tables say more.
+const LEAST: u16 = 3;
 
 pub(super) fn draw(frame: &mut Frame, mut area: Rect, state: &State, palette: Palette) {
     let snapshot = &state.snapshot;

@@ -1,5 +1,7 @@
 //! One table on the screen.
 
+use std::ops::Range;
+
 use ratatui::{
     Frame,
     layout::Rect,
@@ -29,7 +31,8 @@ pub(super) fn draw(
     let chosen = sheet.rows.iter().position(|row| selected.is_some() && row.target.as_ref() == selected);
     let first = chosen.map_or(0, |chosen| (chosen + 1).saturating_sub(room));
     let shown = sheet.rows.iter().skip(first).take(room);
-    let mut lines = vec![header(sheet, &widths, first, room)];
+    let mut lines =
+        vec![header(sheet, &widths, usize::from(area.width), first..(first + room).min(sheet.rows.len()))];
     for row in shown {
         let is_selected = selected.is_some() && row.target.as_ref() == selected;
         let mut spans = vec![Span::raw(if is_selected { "> " } else { "  " })];
@@ -45,8 +48,8 @@ pub(super) fn draw(
     put(frame, area, lines);
 }
 
-/// The titles, and in the last place how much of the table is in sight, where that is not all.
-fn header(sheet: &Sheet, widths: &[(usize, usize)], first: usize, room: usize) -> Line<'static> {
+/// The titles, and at the end which rows are in sight, where that is not all.
+fn header(sheet: &Sheet, widths: &[(usize, usize)], columns: usize, shown: Range<usize>) -> Line<'static> {
     let mut text = " ".repeat(MARK);
     for (column, width) in widths {
         let column = &sheet.columns[*column];
@@ -54,10 +57,9 @@ fn header(sheet: &Sheet, widths: &[(usize, usize)], first: usize, room: usize) -
         text += &" ".repeat(GAP);
     }
     let all = sheet.rows.len();
-    if all > room {
-        let last = (first + room).min(all);
-        text =
-            format!("{}  {}", text.trim_end(), format_args!("[{}-{last} of {all}]", (first + 1).min(last)));
+    if shown.len() < all {
+        let rows = format!(" {}-{}/{all}", shown.start + 1, shown.end);
+        text = fill(&text, columns.saturating_sub(width(&rows)), false) + &rows;
     }
     Span::styled(text, Style::new().add_modifier(Modifier::BOLD | Modifier::UNDERLINED)).into()
 }
