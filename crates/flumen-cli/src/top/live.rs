@@ -54,6 +54,10 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
+        if thread::panicking() {
+            // It was given back before the panic said why; once more would put the cursor where that is written.
+            return;
+        }
         // A terminal that is gone needs nothing.
         let _ = self.terminal.show_cursor();
         let _ = ratatui::try_restore();
@@ -104,7 +108,10 @@ async fn show(
                     // What it changed is to be seen, paused or not.
                     look = true;
                 }
-                Err(error) => return Err(io::Error::other(error)),
+                Err(error) => match error.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    Err(error) => return Err(io::Error::other(error)),
+                },
             },
             _ = clock.tick() => look = !state.paused,
         }
