@@ -12,6 +12,7 @@ mod open_files;
 mod serve;
 mod sim;
 mod token;
+mod top;
 
 /// LLM streams that never get stuck, slow or broken.
 #[derive(Debug, Parser)]
@@ -46,6 +47,8 @@ enum Command {
     Chat(chat::Arguments),
     /// Measures a server that streams tokens
     Bench(Box<bench::Arguments>),
+    /// Shows what a running gateway does, live
+    Top(top::Arguments),
     /// Prints the version
     Version,
     /// Prints a completion script for a shell
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         Command::Sim(arguments) => sim::run(&arguments),
         Command::Chat(arguments) => chat::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Top(arguments) => top::run(&arguments),
         Command::Version => {
             println!("flumen {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS

@@ -36,4 +36,5 @@ mod support;
 mod timeouts;
 mod tls;
 mod tokens;
+mod top;
 mod transports;
