@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use crate::{
     access::Identity,
     burst::Burst,
-    config::Stream,
+    config::{Limits, Stream},
     core::Core,
     dispatch::{Answering, Dispatch, Rules, is_stream},
     error::Failure,
@@ -85,7 +85,7 @@ async fn answer(
         heartbeat: config.stream.heartbeat,
         skip: 0,
         coding: Coding::accepted(request.headers(), &config.stream.compression),
-        pacing: Pacing::default(),
+        pacing: Pacing::of(&core.limiter().of_one_answer(&identity, &Limits::default())),
     };
     let headers = request.headers().clone();
     let body = guard::body(request, config.server.max_body_size, config.timeouts.request_body).await?;
@@ -93,7 +93,7 @@ async fn answer(
         // The stream was begun before: the body is not run again.
         record.facts().stream_id = Some(last.stream.short());
         let found = attach(core.store(), last, &wish.owner).await?;
-        return Ok(reply(&core, found, delivery));
+        return Ok(reply(&core, &identity, found, delivery));
     }
     let asked = Asked { endpoint, identity: &identity, wish: &wish, headers, body };
     match begin(&core, asked, record).await? {
@@ -105,7 +105,7 @@ async fn answer(
             Ok(begun.respond(&core, delivery).await)
         }
         Answer::Stream(Kept::Same(stream)) if wish.detached => accepted(&core, stream, &wish.owner).await,
-        Answer::Stream(Kept::Same(stream)) => same(&core, stream, &wish, delivery).await,
+        Answer::Stream(Kept::Same(stream)) => same(&core, &identity, stream, &wish, delivery).await,
         Answer::Stream(Kept::NoRoom(dispatch)) | Answer::Plain(dispatch) => {
             let delivery = Delivery { pacing: dispatch.pacing, ..delivery };
             plain(&core, *dispatch, delivery).await
@@ -211,10 +211,16 @@ pub(crate) async fn begin(
 }
 
 /// The same request again, under its idempotency key: its stream from the start.
-async fn same(core: &Core, stream: StreamId, wish: &Wish, delivery: Delivery) -> Result<Response, Failure> {
+async fn same(
+    core: &Core,
+    identity: &Identity,
+    stream: StreamId,
+    wish: &Wish,
+    delivery: Delivery,
+) -> Result<Response, Failure> {
     let start = EventId { stream, at: Position { epoch: 0, seq: 0 } };
     let found = attach(core.store(), start, &wish.owner).await?;
-    Ok(reply(core, found, delivery))
+    Ok(reply(core, identity, found, delivery))
 }
 
 async fn plain(core: &Core, dispatch: Dispatch, delivery: Delivery) -> Result<Response, Failure> {

@@ -46,7 +46,7 @@ pub(crate) struct Pool {
 
 #[derive(Debug)]
 struct Turns {
-    turns: Vec<f64>,
+    earned: Vec<f64>,
     budget: Budget,
     /// When outliers were looked for.
     judged: Instant,
@@ -147,7 +147,7 @@ impl Pool {
         }
         open.retain(|candidate| candidate.in_flight < self.members[candidate.at].0.concurrency());
         let mut state = self.lock();
-        while let Some(at) = choose(&self.config.balance, &open, key, &mut state.turns) {
+        while let Some(at) = choose(&self.config.balance, &open, key, &mut state.earned) {
             if self.members[at].0.take() {
                 return Picked::Attempt(Attempt { pool: Arc::clone(self), at, started: now, settled: false });
             }

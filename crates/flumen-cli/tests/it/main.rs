@@ -22,6 +22,7 @@ mod http2;
 mod kept;
 mod keys;
 mod leaving;
+mod limits;
 mod names;
 mod observation;
 mod page_tokens;

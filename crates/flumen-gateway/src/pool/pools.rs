@@ -48,8 +48,8 @@ impl Pools {
                 .iter()
                 .filter_map(|(name, weight)| Some((Arc::clone(members.get(name)?), *weight)))
                 .collect();
-            let turns = vec![0.0; own.len()];
-            let turns = Mutex::new(Turns { turns, budget: Budget::new(), judged: Instant::now() });
+            let earned = vec![0.0; own.len()];
+            let turns = Mutex::new(Turns { earned, budget: Budget::new(), judged: Instant::now() });
             let pool = Pool {
                 name: name.clone(),
                 config: pool.clone(),

@@ -13,6 +13,7 @@ use flumen_stream::{Cause, End, Watermarks};
 use futures_util::StreamExt;
 use http::{HeaderMap, StatusCode};
 use tokio::{sync::oneshot, time::timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Delivery, Pacing, Wish,
@@ -52,6 +53,7 @@ pub(crate) struct Begun {
     place: Arc<Entry>,
     /// How fast it may go out.
     pub(crate) pacing: Pacing,
+    revoked: CancellationToken,
     told: oneshot::Receiver<Result<HeaderMap, Response>>,
 }
 
@@ -128,11 +130,11 @@ fn start(
     let record = Arc::clone(&dispatch.record);
     let announce = dispatch.pool.config().queue.announce;
     let place = Arc::clone(dispatch.live.entry());
-    let pacing = dispatch.pacing;
+    let (pacing, revoked) = (dispatch.pacing, dispatch.revoked.clone());
     let (store, id) = (Arc::clone(core.store()), producer.id());
     let generation = Generation { core: Arc::clone(core), producer, key, tell };
     core.generations().spawn(Box::pin(guarded(store, id, generation.run(dispatch))));
-    Kept::Begun(Box::new(Begun { reader, record, announce, place, pacing, told }))
+    Kept::Begun(Box::new(Begun { reader, record, announce, place, pacing, revoked, told }))
 }
 
 struct Generation {
@@ -219,7 +221,7 @@ impl Begun {
         };
         let (reader, mut count) = (self.reader, counting(self.record));
         let id = reader.id();
-        let reading = Reading::new(reader, core.shutdown(), core.store().is_durable());
+        let reading = Reading::new(reader, core, self.revoked);
         let judge = |numbered: &Numbered| {
             event_of(&numbered.wire)
                 .filter(crate::sink::is_error)
@@ -240,10 +242,10 @@ impl Begun {
     /// The response of a stream whose turn has not come. Nobody hears any more whether the answer begins: if it does not, the
     /// stream says why.
     fn waiting(self, core: &Core, delivery: Delivery) -> Response {
-        let Self { reader, place, record, .. } = self;
+        let Self { reader, place, record, revoked, .. } = self;
         let mut count = counting(record);
         let id = reader.id();
-        let reading = Reading::new(reader, core.shutdown(), core.store().is_durable());
+        let reading = Reading::new(reader, core, revoked);
         let counted = reading.inspect(move |_| count());
         let mut response = delivery.respond(respond::waiting(counted, place, delivery.transport));
         name(&mut response, id);

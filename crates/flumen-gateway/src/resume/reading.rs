@@ -7,11 +7,16 @@ use std::{
 use bytes::Bytes;
 use flumen_store::{Reader, Refused};
 use flumen_stream::{Cause, End};
-use flumen_wire::listen::{Shutdown, Signal};
-use futures_util::Stream;
+use flumen_wire::listen::Signal;
+use futures_util::{Stream, stream::BoxStream};
 use tokio::time::{Sleep, sleep};
+use tokio_util::sync::CancellationToken;
 
 use super::Numbered;
+use crate::{core::Core, dispatch::revoked};
+
+/// The events for one client, at the pace that it may have.
+pub(super) type Paced = BoxStream<'static, Result<Numbered, End>>;
 
 /// A reader on its way to a client: every end that is not that of the stream is said.
 ///
@@ -20,6 +25,8 @@ pub(super) struct Reading {
     reader: Reader,
     /// The beginning of the server's end, for streams that outlive it.
     drain: Option<Signal>,
+    /// Cancelled when whoever reads may no longer.
+    revoked: CancellationToken,
     /// Runs since the drain began: how long an event is waited for to carry the word.
     patience: Option<Pin<Box<Sleep>>>,
     done: bool,
@@ -32,9 +39,9 @@ const PATIENCE: Duration = Duration::from_millis(300);
 const RETURN: std::ops::Range<u64> = 500..3000;
 
 impl Reading {
-    pub(super) fn new(reader: Reader, shutdown: &Shutdown, durable: bool) -> Self {
-        let drain = durable.then(|| shutdown.drain_signal());
-        Self { reader, drain, patience: None, done: false }
+    pub(super) fn new(reader: Reader, core: &Core, revoked: CancellationToken) -> Self {
+        let drain = core.store().is_durable().then(|| core.shutdown().drain_signal());
+        Self { reader, drain, revoked, patience: None, done: false }
     }
 
     /// Whether the reader has to go now.
@@ -53,6 +60,10 @@ impl Stream for Reading {
         }
         let leaving = this.is_leaving(cx);
         match Pin::new(&mut this.reader).poll_next(cx) {
+            Poll::Ready(Some(Ok(_))) if this.revoked.is_cancelled() => {
+                this.done = true;
+                Poll::Ready(Some(Err(revoked())))
+            }
             Poll::Ready(Some(Ok(item))) => {
                 let id = this.reader.event_id(&item);
                 this.done = leaving;

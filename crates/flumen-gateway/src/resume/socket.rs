@@ -15,7 +15,7 @@ use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::{Owner, reading::Reading};
+use super::{Owner, reading::Paced};
 use crate::{access::Identity, core::Core, error::Failure};
 
 mod client;
@@ -94,7 +94,7 @@ type Opening = BoxFuture<'static, (u32, Result<Opened, Failure>)>;
 struct Opened {
     stream: StreamId,
     /// Nothing, where everything was seen.
-    reading: Option<Reading>,
+    reading: Option<Paced>,
     credit: u64,
     form: Form,
 }

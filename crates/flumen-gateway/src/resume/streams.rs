@@ -79,7 +79,7 @@ pub(crate) async fn read(
     let place = asked.place(&headers)?;
     let found = find(core.store(), id, place, &owner).await?;
     let delivery = delivery(&core, &identity, &headers, transport, asked.skip.unwrap_or(0));
-    Ok(reply(&core, found, delivery))
+    Ok(reply(&core, &identity, found, delivery))
 }
 
 /// How a response to these headers is written.
@@ -98,13 +98,13 @@ pub(super) fn delivery(
 }
 
 /// The response of a reader that came back.
-pub(crate) fn reply(core: &Core, found: Found, delivery: Delivery) -> Response {
+pub(crate) fn reply(core: &Core, identity: &Identity, found: Found, delivery: Delivery) -> Response {
     let frames = core.metrics().resumed();
     let (id, mut response) = match found {
         Found::End(id) => (id, nothing_more()),
         Found::Reader(reader) => {
             let id = reader.id();
-            let reading = Reading::new(*reader, core.shutdown(), core.store().is_durable());
+            let reading = Reading::new(*reader, core, identity.revoked());
             (
                 id,
                 delivery.respond(reading.inspect(move |_| {

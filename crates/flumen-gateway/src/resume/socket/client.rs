@@ -17,15 +17,16 @@ use super::{
 };
 use crate::{
     access::Identity,
+    config::Limits,
     core::Core,
     error::Failure,
     generate::{Answer, Asked, CHAT, COMPLETIONS, begin},
     observe::facts_of,
     resume::{
-        Kept, Wish,
+        Kept, Pacing, Wish,
         attach::{Found, Place, find, status},
         deliver::{event_of, with_id},
-        reading::Reading,
+        reading::{Paced, Reading},
         streams::{id_of, stop_now},
         wish::cursor,
     },
@@ -92,13 +93,15 @@ impl Client {
         self.identity.must_last()?;
         self.core.metrics().resumed();
         let found = find(self.core.store(), stream, place, &self.owner).await?;
-        Ok(Opened { stream, reading: self.reading(found), credit: said.credit, form: said.frames })
+        Ok(Opened { stream, reading: self.reading(found, None), credit: said.credit, form: said.frames })
     }
 
-    fn reading(&self, found: Found) -> Option<Reading> {
+    fn reading(&self, found: Found, pacing: Option<Pacing>) -> Option<Paced> {
+        let limits = || self.core.limiter().of_one_answer(&self.identity, &Limits::default());
         match found {
             Found::Reader(reader) => {
-                Some(Reading::new(*reader, self.core.shutdown(), self.core.store().is_durable()))
+                let pacing = pacing.unwrap_or_else(|| Pacing::of(&limits()));
+                Some(pacing.hold(Reading::new(*reader, &self.core, self.identity.revoked())))
             }
             Found::End(_) => None,
         }
@@ -142,15 +145,16 @@ impl Client {
         let opened = match begun.await.map_err(refused)? {
             Answer::Stream(Kept::Begun(begun)) => {
                 record.facts().status = Some(StatusCode::OK);
+                let pacing = begun.pacing;
                 let (reader, _) = begun.answer().await.map_err(|response| {
                     let failure = response.extensions().get::<Failure>().cloned();
                     failure.unwrap_or_else(|| upstream_refused(response.status()))
                 })?;
-                (reader.id(), self.reading(Found::Reader(Box::new(reader))))
+                (reader.id(), self.reading(Found::Reader(Box::new(reader)), Some(pacing)))
             }
             Answer::Stream(Kept::Same(stream)) => {
                 let found = find(self.core.store(), stream, Place::After(0), &self.owner).await?;
-                (stream, self.reading(found))
+                (stream, self.reading(found, None))
             }
             Answer::Stream(Kept::NoRoom(_)) => {
                 return Err(refused(

@@ -11,7 +11,7 @@ use flumen_stream::End;
 use futures_util::Stream;
 
 use super::message::Form;
-use crate::resume::{Numbered, reading::Reading};
+use crate::resume::{Numbered, reading::Paced};
 
 /// So many streams may be open on one socket.
 pub(super) const MOST_STREAMS: usize = 256;
@@ -19,7 +19,7 @@ pub(super) const MOST_STREAMS: usize = 256;
 /// One stream.
 pub(super) struct Open {
     pub(super) stream: StreamId,
-    pub(super) reading: Reading,
+    pub(super) reading: Paced,
     /// Bytes that the client has room for. One event may overdraw it.
     pub(super) credit: u64,
     pub(super) form: Form,
@@ -84,7 +84,7 @@ impl Stream for Readings {
             if open.credit == 0 {
                 continue;
             }
-            if let Poll::Ready(next) = Pin::new(&mut open.reading).poll_next(cx) {
+            if let Poll::Ready(next) = open.reading.as_mut().poll_next(cx) {
                 if let Some(Ok(numbered)) = &next {
                     open.credit = open.credit.saturating_sub(numbered.wire.len() as u64);
                 }
