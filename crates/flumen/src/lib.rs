@@ -9,6 +9,7 @@
 //! * [`stream`]: events, the SSE codec, the bounded log, pacing, heartbeat, deadlines.
 //! * [`store`]: streams that survive their connections, in memory or on disk. [`client`]: reads a stream over as many connections
 //!   as it takes.
+//! * [`admit`]: fair admission in front of scarce places, and limits, counted in tokens.
 //! * [`wire`]: the listener, the metered HTTP client, responders ([`Sse`], [`Ndjson`], [`Chunked`]).
 //! * [`mod@serve`]: a router on an address, under sane limits, drained on SIGTERM; handlers that run a flow per request.
 //! * [`push`]: servers of protocols of your own. [`proxy`]: HTTP through to another server, both ways. [`files`]: files over
@@ -24,6 +25,7 @@ pub mod task;
 
 pub use axum::{self, Router, routing::get, routing::post};
 pub use bytes::Bytes;
+pub use flumen_admit as admit;
 pub use flumen_client as client;
 pub use flumen_flow as flow;
 pub use flumen_store as store;
