@@ -81,6 +81,8 @@ impl Dispatch {
     pub(crate) async fn send(self) -> Result<Answering, Failure> {
         let came = Instant::now();
         let place = self.turn().await?;
+        // Whoever is told of the queue is not in it any more, while the upstream thinks.
+        self.position.store(0, Relaxed);
         let wait = came.elapsed();
         self.record.facts().queued = Some(wait);
         self.record.metrics().waited(self.pool.name(), wait);
