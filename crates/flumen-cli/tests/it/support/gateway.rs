@@ -25,6 +25,8 @@ pub(crate) fn command(arguments: &[&str]) -> Command {
 pub(crate) struct Gateway {
     pub(crate) address: SocketAddr,
     pub(crate) folder: tempfile::TempDir,
+    /// The key with which the test reads metrics, where keys are asked for.
+    pub(crate) key: Option<String>,
     child: Child,
     access: mpsc::Receiver<String>,
     messages: mpsc::Receiver<String>,
@@ -51,7 +53,7 @@ impl Gateway {
                 break url.rsplit("://").next().unwrap().parse().unwrap();
             }
         };
-        Self { address, folder, child, access, messages }
+        Self { address, folder, key: None, child, access, messages }
     }
 
     /// A gateway whose every model goes to the server at this address.
@@ -105,7 +107,10 @@ impl Gateway {
     }
 
     pub(crate) async fn metrics(&self) -> String {
-        super::Client::get(self.address, "/metrics").await.text()
+        let Some(key) = &self.key else { return super::Client::get(self.address, "/metrics").await.text() };
+        let mut client = super::Client::connect(self.address).await;
+        client.request("GET", "/metrics", &[("authorization", &format!("Bearer {key}"))], "").await;
+        client.answer().await.text()
     }
 
     /// Resident memory in bytes.
