@@ -272,6 +272,16 @@ async fn an_answer_after_an_announced_wait_that_fails_is_an_error_event() {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_no_stream_is_the_same_where_waits_are_announced() {
+    let page = crate::support::Upstream::page().await;
+    for queue in ["", "[pools.p.queue]\nannounce = \"20s\"\n"] {
+        let gateway = Gateway::start(&crate::support::pooled(&[("s", page.address, "")], queue, "")).await;
+        let answer = post_with(gateway.address, &[], &chat("m")).await;
+        assert_eq!((answer.status, answer.text().as_str()), (200, "hi"), "{queue}");
+    }
+}
+
+#[tokio::test]
 async fn tokens_are_shared_by_weight_while_all_wait() {
     let of = [("a", "weight = 1.0"), ("b", "weight = 2.0"), ("c", "weight = 4.0"), ("x", "")];
     let config = format!(
