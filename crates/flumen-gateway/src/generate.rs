@@ -231,6 +231,16 @@ async fn plain(core: &Core, dispatch: Dispatch, delivery: Delivery) -> Result<Re
         return announced(dispatch, config, delivery, patience).await;
     }
     let answering = dispatch.send().await?;
+    begun(answering, stream, config, delivery).await
+}
+
+/// The response to an answer that came before its client had to be told anything.
+async fn begun(
+    answering: Answering,
+    stream: bool,
+    config: &Stream,
+    delivery: Delivery,
+) -> Result<Response, Failure> {
     let record = Arc::clone(answering.journey.record());
     if !answering.response.status.is_success() {
         let by = answering.answer_by();
@@ -262,13 +272,7 @@ async fn announced(
     let (record, place) = (Arc::clone(&dispatch.record), Arc::clone(dispatch.live.entry()));
     let mut sending = Box::pin(dispatch.send());
     if let Ok(answering) = timeout(patience, &mut sending).await {
-        let answering = answering?;
-        if !answering.response.status.is_success() || !answering.is_stream()? {
-            let by = answering.answer_by();
-            return Ok(respond::upstream_refused(answering.response, by, &record).await);
-        }
-        let (cursor, headers, frames_out) = relayed(answering, config);
-        return respond::streamed(cursor, &headers, delivery, record, frames_out).await;
+        return begun(answering?, true, config, delivery).await;
     }
     let config = config.clone();
     let events = stream::once(async move {

@@ -89,14 +89,13 @@ async fn what_waits_and_runs_is_shown_and_can_be_stopped() {
 
 #[tokio::test]
 async fn upstreams_are_drained_and_their_breakers_held() {
-    let (_gateway, admin) = start("").await;
+    let (gateway, admin) = start("").await;
     let state = |shown: &Value, name: &str| {
         let upstreams = shown["data"][0]["upstreams"].as_array().unwrap().clone();
         upstreams.into_iter().find(|upstream| upstream["name"] == name).unwrap()["state"].clone()
     };
     let drained = ask(admin, "POST", "/admin/upstreams/a/drain", "").await;
     assert_eq!((drained.status, &drained.json()["state"]), (200, &json!("draining")));
-    let gateway = _gateway;
     for _ in 0..4 {
         post(gateway.address, "/v1/chat/completions", &chat("sim:tokens=1,ttft=1ms")).await;
     }

@@ -26,6 +26,8 @@ pub(crate) struct Gateway {
     pub(crate) address: SocketAddr,
     pub(crate) folder: tempfile::TempDir,
     admin: Option<SocketAddr>,
+    /// The key with which the test reads metrics, where keys are asked for.
+    pub(crate) key: Option<String>,
     child: Child,
     access: mpsc::Receiver<String>,
     messages: mpsc::Receiver<String>,
@@ -60,7 +62,7 @@ impl Gateway {
                 break;
             }
         }
-        Self { address: address.expect("it listens"), folder, admin, child, access, messages }
+        Self { address: address.expect("it listens"), folder, key: None, admin, child, access, messages }
     }
 
     /// A gateway whose every model goes to the server at this address.
@@ -129,7 +131,10 @@ impl Gateway {
     }
 
     pub(crate) async fn metrics(&self) -> String {
-        super::Client::get(self.address, "/metrics").await.text()
+        let Some(key) = &self.key else { return super::Client::get(self.address, "/metrics").await.text() };
+        let mut client = super::Client::connect(self.address).await;
+        client.request("GET", "/metrics", &[("authorization", &format!("Bearer {key}"))], "").await;
+        client.answer().await.text()
     }
 
     /// Resident memory in bytes.
