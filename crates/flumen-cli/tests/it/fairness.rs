@@ -215,7 +215,7 @@ async fn who_waits_is_told_in_comments_and_parsers_do_not_mind() {
         let head = client.head().await;
         assert!(head.starts_with("HTTP/1.1 200") && head.contains("text/event-stream"), "{head}");
         assert_eq!(head.contains("flumen-stream-id"), resumable == "1");
-        let mut text = client.until(": queued 1\n").await;
+        let mut text = client.until(": queued 2\n").await;
         assert!(stepper.is_idle(), "it was told before its turn");
         assert_eq!(stepper.steps(2).await, ["a", "mine"]);
         // Its upstream has it and thinks: it is not in the queue any more.
@@ -262,7 +262,7 @@ async fn an_answer_after_an_announced_wait_that_fails_is_an_error_event() {
         plug.until("\"a\"").await;
         let mut client = Client::connect(gateway.address).await;
         client.request("POST", "/v1/chat/completions", headers, &chat("m").to_string()).await;
-        client.until(": waiting\n").await;
+        client.until(": queued 1\n").await;
         drop(plug);
         let rest = client.until("}}").await;
         assert!(rest.contains("\"code\":\"upstream_refused\""), "{rest}");
