@@ -279,8 +279,9 @@ impl Journey {
             // One that failed is better than none: it may have lost no more than a connection.
             None => self.pool().place(self.dispatch.key, &[], can, until).await?,
         };
+        let seam = said.seam(&call);
         call.body = said.continued(&call, routing.continuation(attempt.upstream())?)?;
-        Some((attempt, call, Some(said.seam())))
+        Some((attempt, call, Some(seam)))
     }
 
     /// Blames the upstream that answered.
