@@ -194,7 +194,8 @@ impl Journey {
         match result {
             Ok(response) => {
                 let status = response.status;
-                if status.is_server_error() {
+                // That it does not take the gateway's key is its fault or the gateway's, not the request's.
+                if status.is_server_error() || matches!(status.as_u16(), 401 | 407) {
                     attempt.failed();
                 } else if !status.is_success() {
                     attempt.succeeded();
