@@ -178,9 +178,21 @@ impl Said {
     }
 
     /// What makes the rest fit.
-    pub(crate) fn seam(&self) -> Seam {
-        Seam { id: self.id.clone(), tokens: self.tokens }
+    pub(crate) fn seam(&self, call: &Call) -> Seam {
+        let most = limits(&call.body).into_iter().flatten().min();
+        Seam { id: self.id.clone(), tokens: self.tokens, spent: most.is_some_and(|most| most <= self.tokens) }
     }
+}
+
+/// How many tokens an answer may have, by either name.
+fn limits(body: &[u8]) -> [Option<u64>; 2] {
+    #[derive(Default, Deserialize)]
+    struct Limits {
+        max_tokens: Option<u64>,
+        max_completion_tokens: Option<u64>,
+    }
+    let limits: Limits = serde_json::from_slice(body).unwrap_or_default();
+    [limits.max_tokens, limits.max_completion_tokens]
 }
 
 /// Makes the events of a second upstream go on where the first left off.
@@ -188,6 +200,8 @@ impl Said {
 pub(crate) struct Seam {
     id: Option<String>,
     tokens: u64,
+    /// The answer is as long as it may be. The least that can be asked for is one more token: of that only the end counts.
+    spent: bool,
 }
 
 impl Seam {
@@ -199,6 +213,9 @@ impl Seam {
         if !chunk.choices.is_empty() && !openai::is_token(&event) {
             return None;
         }
+        if self.spent && !chunk.choices.is_empty() {
+            return self.mend_end(&payload);
+        }
         let usage = memchr::memmem::find(&payload, b"\"usage\"").is_some();
         if usage && let Some(mended) = self.mend_usage(&payload) {
             return Some(Event::data(mended));
@@ -207,6 +224,23 @@ impl Seam {
         let at = own.get().as_ptr().addr() - payload.as_ptr().addr();
         let after = at + own.get().len();
         Some(Event::data([&payload[..at], id.as_bytes(), &payload[after..]].concat()))
+    }
+
+    /// The end alone, without the token that had to be asked for.
+    fn mend_end(&self, payload: &[u8]) -> Option<Event> {
+        let mut chunk: Map<String, Value> = serde_json::from_slice(payload).ok()?;
+        let choice = chunk.get_mut("choices")?.get_mut(0)?.as_object_mut()?;
+        choice.get("finish_reason").filter(|reason| reason.is_string())?;
+        if choice.contains_key("delta") {
+            choice.insert("delta".to_owned(), json!({}));
+        }
+        if choice.contains_key("text") {
+            choice.insert("text".to_owned(), "".into());
+        }
+        if let Some(id) = self.id.as_ref().and_then(|id| serde_json::from_str(id).ok()) {
+            chunk.insert("id".to_owned(), id);
+        }
+        Some(Event::data(serde_json::to_string(&chunk).ok()?))
     }
 
     /// What was said before counts as answer, not as prompt.
@@ -219,7 +253,11 @@ impl Seam {
         let (prompt, completion) =
             (usage.get("prompt_tokens")?.as_u64()?, usage.get("completion_tokens")?.as_u64()?);
         usage.insert("prompt_tokens".to_owned(), prompt.saturating_sub(self.tokens).into());
-        usage.insert("completion_tokens".to_owned(), (completion + self.tokens).into());
+        let rest = if self.spent { 0 } else { completion };
+        usage.insert("completion_tokens".to_owned(), (self.tokens + rest).into());
+        if let Some(total) = usage.get("total_tokens").and_then(Value::as_u64) {
+            usage.insert("total_tokens".to_owned(), (total + rest).saturating_sub(completion).into());
+        }
         serde_json::to_string(&chunk).ok()
     }
 }

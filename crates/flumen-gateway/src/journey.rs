@@ -208,7 +208,8 @@ impl Journey {
         match result {
             Ok(response) => {
                 let status = response.status;
-                if status.is_server_error() {
+                // That it does not take the gateway's key is its fault or the gateway's, not the request's.
+                if status.is_server_error() || matches!(status.as_u16(), 401 | 407) {
                     attempt.failed();
                 } else if !status.is_success() {
                     attempt.succeeded();
@@ -293,8 +294,9 @@ impl Journey {
             // One that failed is better than none: it may have lost no more than a connection.
             None => self.pool().place(self.dispatch.key, &[], can, until).await?,
         };
+        let seam = said.seam(&call);
         call.body = said.continued(&call, routing.continuation(attempt.upstream())?)?;
-        Some((attempt, call, Some(said.seam())))
+        Some((attempt, call, Some(seam)))
     }
 
     /// Blames the upstream that answered.

@@ -4,7 +4,10 @@
 //! `budget` bounds retries, `pools` is all of it together and survives reloads. Pools belong to the process, connections to a core.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -42,6 +45,8 @@ pub(crate) struct Pool {
     turns: Mutex<Turns>,
     /// Told when an upstream has a place again.
     freed: Arc<Notify>,
+    /// A new configuration has taken its place; requests that it had go on.
+    replaced: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -209,6 +214,10 @@ impl Pool {
 
     /// Lets the queue know how many can run: the places of the upstreams that are well.
     pub(crate) fn count_places(&self) {
+        if self.replaced.load(Relaxed) {
+            // The queue has a new owner, with other upstreams.
+            return;
+        }
         let now = Instant::now();
         let well = |(member, _): &(Arc<Member>, f64)| member.share(now).map(|_| member.concurrency());
         let resort = |(member, _): &(Arc<Member>, f64)| member.is_last_resort().then(|| member.concurrency());

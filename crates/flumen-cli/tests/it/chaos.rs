@@ -97,7 +97,7 @@ async fn under_kills_and_stalls_everybody_is_answered_or_told_and_no_place_is_lo
     let pool = "continues = true\nattempts = 6\nbalance = \"least-in-flight\"";
     // The same servers without that answers go on: there many are told of an error.
     let more = format!("{more}[models.plain]\npool = \"q\"\n[pools.q]\nupstreams = [\"a\", \"b\", \"c\"]\n");
-    let gateway = Gateway::start(&pooled(&of, pool, &more)).await;
+    let gateway = Gateway::start_on("2", &pooled(&of, pool, &more)).await;
     let kills = Arc::new(AtomicUsize::new(0));
     let body = json!({"model": "sim", "stream": true, "messages": [{"role": "user", "content": "hi"}]});
     let whole = {

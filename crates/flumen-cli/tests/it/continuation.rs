@@ -76,7 +76,17 @@ fn assert_seamless(answer: &Answer, direct: &Answer) {
 
 #[tokio::test]
 async fn whatever_breaks_the_text_is_the_uninterrupted_one() {
-    for fault in ["cut@1", "cut@20", "end@30", "error@10", "garbage@10", "unterminated@15", "stall@25"] {
+    for fault in [
+        "cut@59",
+        "cut@60",
+        "cut@1",
+        "cut@20",
+        "end@30",
+        "error@10",
+        "garbage@10",
+        "unterminated@15",
+        "stall@25",
+    ] {
         for resumable in [false, true] {
             let more = "[timeouts]\nidle = \"500ms\"\n";
             let (_sims, direct, mut gateway) = two(&format!("fault={fault}"), "continues = true", more).await;
@@ -102,6 +112,18 @@ async fn whatever_breaks_the_text_is_the_uninterrupted_one() {
                 assert_eq!(numbers, (1..=events as u64).collect::<Vec<_>>(), "no gap, nothing twice");
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_was_as_long_as_it_may_be_does_not_grow() {
+    for fault in ["cut@19", "cut@20"] {
+        let (_sims, direct, gateway) = two(&format!("fault={fault}"), "continues = true", "").await;
+        let mut body = body();
+        body["max_tokens"] = json!(20);
+        let direct = post_with(direct, &[], &body).await;
+        assert_eq!(said(&direct.text()).finished, ["length"]);
+        assert_seamless(&post_with(gateway.address, &[], &body).await, &direct);
     }
 }
 

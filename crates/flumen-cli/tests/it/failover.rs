@@ -221,6 +221,20 @@ async fn an_upstream_that_fails_in_a_row_is_left_alone() {
 }
 
 #[tokio::test]
+async fn an_upstream_that_does_not_take_the_key_is_left_alone() {
+    // It refuses faster than any other answers, and would get the most where the quickest does.
+    for status in ["401 Unauthorized", "500 Internal Server Error"] {
+        let (bad, good) = (refusing(status).await, Upstream::named("g").await);
+        let gateway = two(bad.address, &good, "", "[health]\nfailures = 2\nopen = \"1m\"\n").await;
+        let mut statuses = Vec::new();
+        for _ in 0..8 {
+            statuses.push(post(gateway.address, PATH, &chat("m")).await.status);
+        }
+        assert_eq!(statuses, [502, 200, 502, 200, 200, 200, 200, 200], "{status}");
+    }
+}
+
+#[tokio::test]
 async fn an_upstream_that_is_well_again_gets_its_share_again() {
     let well = Arc::new(AtomicBool::new(false));
     let now = Arc::clone(&well);

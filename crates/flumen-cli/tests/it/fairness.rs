@@ -200,6 +200,27 @@ async fn who_leaves_the_queue_is_gone_at_once() {
 }
 
 #[tokio::test]
+async fn a_stream_that_is_stopped_while_it_waits_is_never_asked_for() {
+    let (mut stepper, gateway) = stepping(&[("a", "")], "announce = \"20ms\"").await;
+    let line = Line::behind(&gateway, &mut stepper, "a").await;
+    let authorization = bearer("a");
+    let headers = [("authorization", authorization.as_str()), ("flumen-resume", "1")];
+    let mut client = Client::connect(gateway.address).await;
+    client.request("POST", "/v1/chat/completions", &headers, &ask("m", "stopped").to_string()).await;
+    let head = client.head().await;
+    let stream = head.lines().find_map(|line| line.strip_prefix("flumen-stream-id: ")).unwrap();
+    until_metric(&gateway, "flumen_queue_waiting{pool=\"p\"} 1").await;
+    let mut other = Client::connect(gateway.address).await;
+    other.request("DELETE", &format!("/v1/streams/{stream}"), &headers[..1], "").await;
+    let answer = other.answer().await;
+    assert!(answer.status < 300, "{} {}", answer.status, answer.text());
+    until_metric(&gateway, "flumen_queue_waiting{pool=\"p\"} 0").await;
+    client.until("0\r\n\r\n").await;
+    assert_eq!(line.order(&mut stepper).await, "");
+    assert!(stepper.is_idle());
+}
+
+#[tokio::test]
 async fn who_waits_is_told_in_comments_and_parsers_do_not_mind() {
     for resumable in ["0", "1"] {
         let (mut stepper, gateway) = stepping(&[("a", "")], "announce = \"50ms\"").await;

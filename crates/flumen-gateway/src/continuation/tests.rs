@@ -86,7 +86,7 @@ fn where_only_the_role_was_told_the_request_is_the_same() {
 
 #[test]
 fn the_second_answer_looks_like_the_first() {
-    let seam = said(&BEGUN).seam();
+    let seam = said(&BEGUN).seam(&call("/chat/completions", CHAT));
     let mend = |event: &str| {
         let mended = seam.mend(Event::data(event))?;
         Some(String::from_utf8(mended.payload().to_vec()).unwrap())
@@ -109,4 +109,20 @@ fn the_second_answer_looks_like_the_first() {
         json!({"id": "c-1", "choices": [],
                "usage": {"prompt_tokens": 7, "completion_tokens": 7, "total_tokens": 14}})
     );
+}
+
+#[test]
+fn where_all_tokens_were_said_only_the_end_is_taken() {
+    let body = r#"{"messages":[],"max_completion_tokens":2}"#;
+    let seam = said(&BEGUN).seam(&call("/chat/completions", body));
+    let mend = |event: &str| -> Option<Value> {
+        Some(serde_json::from_slice(&seam.mend(Event::data(event))?.payload()).unwrap())
+    };
+    assert_eq!(mend(r#"{"id":"c-9","choices":[{"index":0,"delta":{"content":"x"}}]}"#), None);
+    let end = r#"{"id":"c-9","choices":[{"index":0,"delta":{"content":"x"},"finish_reason":"length"}]}"#;
+    let expected = json!({"id": "c-1", "choices": [{"index": 0, "delta": {}, "finish_reason": "length"}]});
+    assert_eq!(mend(end), Some(expected));
+    let usage = r#"{"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":1,"total_tokens":10}}"#;
+    let expected = json!({"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9});
+    assert_eq!(mend(usage).unwrap()["usage"], expected);
 }

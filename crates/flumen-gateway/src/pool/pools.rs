@@ -1,6 +1,12 @@
 //! All pools. What is known of an upstream survives a reload.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
 
 use flumen_admit::{Adaptive, Admission, Policy, Settings, Shares, Weights};
 use tokio::{sync::Notify, time::Instant};
@@ -38,6 +44,7 @@ impl Pools {
             let settings = settings(pool);
             let admission = match known {
                 Some(known) => {
+                    known.replaced.store(true, Relaxed);
                     known.admission.configure(settings);
                     Arc::clone(&known.admission)
                 }
@@ -58,6 +65,7 @@ impl Pools {
                 admission,
                 turns,
                 freed: Arc::clone(&freed),
+                replaced: AtomicBool::new(false),
             };
             pool.count_places();
             (name.clone(), Arc::new(pool))

@@ -131,3 +131,21 @@ async fn what_is_known_survives_a_reload() {
     let after = Pools::new(&config, Some(&before));
     assert_eq!(after.member("sim").unwrap().standing().state, "draining");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_of_before_a_reload_does_not_count_the_places_of_then() {
+    let mut config = Config::embedded();
+    let mut upstream = config.upstreams["sim"].clone();
+    upstream.concurrency = Some(2);
+    for name in ["a", "b", "c"] {
+        config.upstreams.insert(name.to_owned(), upstream.clone());
+    }
+    let of = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), 1.0)).collect();
+    config.pools.insert("p".to_owned(), config::Pool::of(of(&["a", "b"])));
+    let before = Pools::new(&config, None);
+    let mut running = attempt(before.get("p").unwrap(), &[]).unwrap();
+    config.pools.insert("p".to_owned(), config::Pool::of(of(&["a", "b", "c"])));
+    let pools = Pools::new(&config, Some(&before));
+    running.failed();
+    assert_eq!(pools.get("p").unwrap().admission().snapshot().slots, 6);
+}

@@ -40,12 +40,21 @@ impl Gateway {
         Self::start_in(folder, config).await
     }
 
+    /// The same on several cores.
+    pub(crate) async fn start_on(cores: &str, config: &str) -> Self {
+        Self::start_with(tempfile::tempdir().unwrap(), config, cores).await
+    }
+
     pub(crate) async fn start_in(folder: tempfile::TempDir, config: &str) -> Self {
+        Self::start_with(folder, config, "1").await
+    }
+
+    async fn start_with(folder: tempfile::TempDir, config: &str, cores: &str) -> Self {
         let file = folder.path().join("flumen.toml");
         std::fs::write(&file, config).unwrap();
         let mut command = command(&["serve", "--listen", "127.0.0.1:0", "--config", file.to_str().unwrap()]);
         let mut child =
-            command.env("FLUMEN_SERVER__THREADS", "1").env("TEST_KEY", "sk-very-secret").spawn().unwrap();
+            command.env("FLUMEN_SERVER__THREADS", cores).env("TEST_KEY", "sk-very-secret").spawn().unwrap();
         let access = lines(child.stdout.take().unwrap());
         let mut messages = lines(child.stderr.take().unwrap());
         let after = |line: &str, words: &str| {
