@@ -71,7 +71,7 @@ async fn connections_follow_a_name_to_its_new_address() {
     let new = TcpListener::bind((Ipv4Addr::new(127, 0, 0, 2), port)).await.unwrap();
     serve(old, "old");
     serve(new, "new");
-    let names = name_server([Ipv4Addr::new(127, 0, 0, 1), Ipv4Addr::new(127, 0, 0, 2)]).await;
+    let names = name_server([Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 2)]).await;
     let gateway = Gateway::start(&format!(
         "[dns]\nservers = [\"{names}\"]\n[upstreams.a]\nbase_url = \"http://models.flumen.test:{port}/v1\"\n\
          [models.\"*\"]\nupstream = \"a\"\n"
