@@ -81,6 +81,11 @@ async fn guard(State(admin): State<Admin>, request: Request, next: Next) -> Resp
         let message = "web pages may not use the admin API";
         return Failure::rejected(StatusCode::FORBIDDEN, "origin_not_allowed", message).into_response();
     }
+    if admin.token.is_none() && !is_local(&request) {
+        // A name that a page's owner points at this machine would be the same origin to its browser.
+        let message = "without a token the admin API is for this machine: ask it by localhost or 127.0.0.1";
+        return Failure::rejected(StatusCode::FORBIDDEN, "host_not_allowed", message).into_response();
+    }
     if admin.token.as_ref().is_some_and(|token| !presents(request.headers(), token)) {
         let message = "the admin API needs its token: Authorization: Bearer …";
         return Failure::rejected(StatusCode::UNAUTHORIZED, "invalid_admin_token", message).into_response();
@@ -88,6 +93,17 @@ async fn guard(State(admin): State<Admin>, request: Request, next: Next) -> Resp
     let mut response = next.run(request).await;
     response.headers_mut().insert(header::CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
     response
+}
+
+/// Whether a request names this machine by itself.
+fn is_local(request: &Request) -> bool {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let host =
+        host.or_else(|| request.uri().authority().map(http::uri::Authority::as_str)).unwrap_or_default();
+    let Ok(authority) = host.parse::<http::uri::Authority>() else { return false };
+    let name = authority.host().trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 fn presents(headers: &HeaderMap, token: &Secret) -> bool {

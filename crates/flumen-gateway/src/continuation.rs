@@ -254,9 +254,12 @@ impl Seam {
             (usage.get("prompt_tokens")?.as_u64()?, usage.get("completion_tokens")?.as_u64()?);
         usage.insert("prompt_tokens".to_owned(), prompt.saturating_sub(self.tokens).into());
         let rest = if self.spent { 0 } else { completion };
-        usage.insert("completion_tokens".to_owned(), (self.tokens + rest).into());
+        usage.insert("completion_tokens".to_owned(), self.tokens.saturating_add(rest).into());
         if let Some(total) = usage.get("total_tokens").and_then(Value::as_u64) {
-            usage.insert("total_tokens".to_owned(), (total + rest).saturating_sub(completion).into());
+            usage.insert(
+                "total_tokens".to_owned(),
+                total.saturating_add(rest).saturating_sub(completion).into(),
+            );
         }
         serde_json::to_string(&chunk).ok()
     }

@@ -78,7 +78,7 @@ impl Dispatch {
         let place = tokio::select! {
             biased;
             place = self.turn() => place?,
-            () = self.live.entry().stopped() => return Err(stopped().into()),
+            () = self.live.entry().stopped() => return Err(stopped()),
         };
         self.live.is(Phase::Waiting);
         let wait = came.elapsed();
@@ -98,7 +98,7 @@ impl Dispatch {
                 biased;
                 place = &mut ticket => return place.map_err(|refused| refusal(&refused)),
                 () = self.shutdown.aborted() => return Err(stopping().into()),
-                () = self.revoked.cancelled() => return Err(revoked().into()),
+                () = self.revoked.cancelled() => return Err(Failure::from(revoked())),
                 () = sleep(NEWS) => {}
             }
         }

@@ -109,8 +109,9 @@ fn status_of(cause: Cause) -> StatusCode {
 
 impl From<End> for Failure {
     fn from(end: End) -> Self {
+        let revoked = end.code == "key_revoked";
         Self {
-            status: status_of(end.cause),
+            status: if revoked { StatusCode::UNAUTHORIZED } else { status_of(end.cause) },
             cause: end.cause,
             code: end.code,
             message: end.message.into_owned(),

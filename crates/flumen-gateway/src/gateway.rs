@@ -79,6 +79,8 @@ pub struct Control {
     tls: Option<Arc<ServerTls>>,
     shutdown: Shutdown,
     current: Arc<Mutex<Current>>,
+    /// Held from the reading of a configuration until it is in force, so that an older one never follows a newer one.
+    taking_over: Arc<Mutex<()>>,
     /// Where it listens, whatever a later configuration says.
     bound: Arc<[SocketAddr]>,
 }
@@ -143,6 +145,7 @@ impl Gateway {
             shutdown,
             current: Arc::new(Mutex::new(Current { config: Arc::clone(&config), shown: loaded.shown })),
             bound: addresses.clone().into(),
+            taking_over: Arc::default(),
         };
         Ok(Self { control, limits, listeners, addresses, admin, _log_guard: log_guard })
     }
@@ -277,6 +280,11 @@ impl Control {
     /// The configuration in force.
     pub fn config(&self) -> Arc<Config> {
         Arc::clone(&self.current().config)
+    }
+
+    /// Waits until nobody else takes over a configuration.
+    pub(crate) fn taking_over(&self) -> MutexGuard<'_, ()> {
+        self.taking_over.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn current(&self) -> MutexGuard<'_, Current> {

@@ -18,7 +18,7 @@ use crate::{
     core::Routing,
     dispatch::{Dispatch, Rules, late, revoked, stopping},
     error::Failure,
-    live::{Phase, stopped},
+    live::{Entry, Phase, stopped},
     observe::{Record, Tried, metrics::RouteMetrics},
     pool::{Attempt, Picked, Place, Pool},
     provider::{Call, openai::Usage},
@@ -113,9 +113,14 @@ impl Journey {
         tokio::select! {
             biased;
             answer = self.seek() => answer,
-            () = live.stopped() => Err(stopped().into()),
+            () = live.stopped() => Err(stopped()),
             () = shutdown.aborted() => Err(stopping().into()),
         }
+    }
+
+    /// Where operators see it, and stop it.
+    pub(crate) fn live(&self) -> Arc<Entry> {
+        Arc::clone(self.dispatch.live.entry())
     }
 
     /// Ready when an operator stops it.
@@ -157,6 +162,7 @@ impl Journey {
     }
 
     fn asking(&mut self, attempt: Attempt, call: Call, until: Instant) -> Asking {
+        self.dispatch.held.begin();
         self.tries += 1;
         self.been.push(attempt.upstream().to_owned());
         let upstream = self.dispatch.routing.upstream(attempt.upstream()).cloned();
@@ -272,10 +278,15 @@ impl Journey {
             let (attempt, call, seam) = self.successor(said, until).await?;
             let answer = self.asking(attempt, call, until).await;
             let Ok(response) = self.judge(answer) else { continue };
-            if response.status.is_success() && crate::dispatch::is_stream(&response.headers) == Ok(true) {
+            if !response.status.is_success() {
+                // That is noted.
+                self.attempt = None;
+                continue;
+            }
+            if crate::dispatch::is_stream(&response.headers) == Ok(true) {
                 return Some((response, seam));
             }
-            self.give_up(end);
+            self.give_up(&End::new(Cause::UpstreamError, "no stream").with_code("upstream_refused"));
         }
         None
     }

@@ -214,6 +214,13 @@ fn allowance(limits: &Limits) -> Allowance {
 }
 
 impl Held {
+    /// From now on tokens are used: an upstream is asked.
+    pub(crate) fn begin(&self) {
+        if let Some(held) = &self.held {
+            held.begin();
+        }
+    }
+
     /// Counts tokens of the answer as they come.
     pub(crate) fn output(&self, tokens: u64) {
         if let Some(held) = &self.held {

@@ -10,10 +10,12 @@ use std::{
     task::{Context, Poll},
 };
 
-use flumen_stream::{Cause, End};
+use flumen_stream::Cause;
 use futures_util::task::AtomicWaker;
 
-use crate::observe::Record;
+use http::StatusCode;
+
+use crate::{error::Failure, observe::Record};
 
 /// All requests to models that have not ended.
 #[derive(Debug, Default)]
@@ -127,9 +129,10 @@ impl Live {
     }
 }
 
-/// The end of a request that an operator stopped before its answer began.
-pub(crate) fn stopped() -> End {
-    End::new(Cause::Stopped, "the request was stopped")
+/// What becomes of a request that an operator stopped before its answer began. Clients do not try that again by themselves.
+pub(crate) fn stopped() -> Failure {
+    let failure = Failure::rejected(StatusCode::FORBIDDEN, "stopped", "the operator stopped the request");
+    Failure { cause: Cause::Stopped, ..failure }
 }
 
 impl Drop for Live {

@@ -153,9 +153,11 @@ impl Relay {
 
     async fn again(&mut self, end: &End) -> Result<Option<(client::Response, Option<Seam>)>, Stop> {
         let Self { journey, sink, said, aborted, .. } = self;
+        let live = journey.live();
         tokio::select! {
             biased;
             gone = poll_fn(|cx| sink.poll_gone(cx)) => Err(Stop::Gone(gone)),
+            () = live.stopped() => Err(Stop::Gone(Gone::Stopped)),
             () = poll_fn(|cx| aborted.poll(cx)) => Err(Stop::End(stopping())),
             again = journey.again(end, said) => Ok(again),
         }
@@ -189,9 +191,9 @@ impl Relay {
             if !spoken && self.seen.first_token.is_some() {
                 self.journey.first_token();
             }
+            self.journey.check().map_err(Stop::End)?;
             self.sink.push(&mut batch).await.map_err(Stop::End)?;
             stop?;
-            self.journey.check().map_err(Stop::End)?;
         }
         Ok(())
     }
@@ -217,10 +219,11 @@ impl Relay {
                 let Some(mended) = seam.mend(event) else { continue };
                 event = mended;
             }
-            if self.seen.first_token.is_none() && openai::is_token(&event) {
+            let look = openai::look(&event);
+            if self.seen.first_token.is_none() && look != Look::Error && openai::is_token(&event) {
                 self.seen.first_token = Some(self.record.started().elapsed());
             }
-            match openai::look(&event) {
+            match look {
                 Look::Part => {}
                 Look::Usage(usage) => {
                     self.seen.usage = Some(usage);

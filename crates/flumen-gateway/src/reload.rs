@@ -126,6 +126,7 @@ fn take_over(
         error!("the new configuration is refused, the old one stays in force:\n{problem}");
         problem.to_string()
     };
+    let _alone = control.taking_over();
     let loaded = load().map_err(|error| refused(&error))?;
     let files = loaded.files.clone();
     let fixed = control.reload(loaded).map_err(|error| refused(&error))?;

@@ -21,7 +21,8 @@ pub(crate) struct ModelRequest {
     pub stream: bool,
     model_at: Range<usize>,
     usage: UsageOption,
-    prompt_at: Range<usize>,
+    /// What the model may be asked: which of them counts depends on the endpoint.
+    prompts: [Range<usize>; 3],
     /// The most tokens that the answer may have, and where the request says so.
     most: Vec<(Range<usize>, Option<u64>)>,
 }
@@ -102,21 +103,23 @@ impl ModelRequest {
         }
         let usage = usage_option(text, head.stream_options)?;
         let (model, model_at) = (model.into_owned(), place(text, raw));
-        let prompt = head.messages.or(head.prompt).or(head.input);
-        let prompt_at = prompt.map_or(0..0, |prompt| place(text, prompt));
+        let prompts = [head.messages, head.prompt, head.input]
+            .map(|prompt| prompt.map_or(0..0, |raw| place(text, raw)));
         let most = [head.max_tokens, head.max_completion_tokens].into_iter().flatten();
         let most = most.map(|most| (place(text, most), most.get().parse().ok())).collect();
-        Ok(Self { stream: head.stream.unwrap_or(false), model, model_at, usage, prompt_at, most, body })
+        Ok(Self { stream: head.stream.unwrap_or(false), model, model_at, usage, prompts, most, body })
     }
 
     /// What the model is asked, as it is written.
     pub(crate) fn prompt(&self) -> &[u8] {
-        &self.body[self.prompt_at.clone()]
+        let longest = self.prompts.iter().max_by_key(|at| at.len()).cloned();
+        &self.body[longest.unwrap_or_default()]
     }
 
     /// An estimate of the prompt's tokens: four bytes each, as tokenizers make of English text.
     pub(crate) fn prompt_tokens(&self) -> u64 {
-        (self.prompt_at.len() as u64).div_ceil(4).max(1)
+        let bytes: usize = self.prompts.iter().map(ExactSizeIterator::len).sum();
+        (bytes as u64).div_ceil(4).max(1)
     }
 
     /// The body for the upstream, edited. Also says whether the option was added that makes the upstream tell the usage, so
@@ -270,6 +273,8 @@ mod tests {
         assert_eq!(request.prompt(), br#"[ {"role":"user","content":"abcd"}]"#);
         assert_eq!(request.prompt_tokens(), 9);
         assert_eq!(parse(r#"{"model":"m"}"#).unwrap().prompt_tokens(), 1);
+        let hidden = parse(r#"{"model":"m","messages":[],"prompt":"0123456789"}"#).unwrap();
+        assert_eq!((hidden.prompt(), hidden.prompt_tokens()), (&br#""0123456789""#[..], 4));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use axum::{
     body::Body,
     response::{IntoResponse, Response},
 };
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use flumen_stream::{Cause, Cursor, End, codec::sse::Decoder};
 use flumen_wire::client;
 use futures_util::{Stream, StreamExt, stream};
@@ -21,9 +21,9 @@ use crate::{
     dispatch::NEWS,
     error::Failure,
     journey::Journey,
-    live::{Entry, Phase},
+    live::{Entry, Phase, stopped},
     observe::Record,
-    provider::openai,
+    provider::openai::{self, Usage},
     relay::timed_out,
     resume::{Delivery, Numbered, Pacing, Transport, apart},
 };
@@ -272,20 +272,24 @@ pub(crate) async fn whole(
     let client::Response { status, headers, mut body } = response;
     let (deadlines, record) = (journey.deadlines(), Arc::clone(journey.record()));
     let deadline = journey.began() + deadlines.total.unwrap_or(A_DAY);
-    let late = || timed_out(flumen_stream::Expired::Total);
-    let collected = timeout_at(deadline, collect(&mut body, buffer)).await;
+    let live = journey.live();
+    let collected = tokio::select! {
+        biased;
+        collected = timeout_at(deadline, collect(&mut body, buffer)) => match collected {
+            Ok(Ok(collected)) => Ok(collected),
+            Ok(Err(error)) => Err(Failure::from(error)),
+            Err(_) => Err(timed_out(flumen_stream::Expired::Total).into()),
+        },
+        () = live.stopped() => Err(stopped()),
+    };
     record.facts().timings = Some(body.timings().clone());
     let content_type = headers.get(header::CONTENT_TYPE).cloned();
-    let failure = match collected {
-        Ok(Ok(collected)) => Ok(collected),
-        Ok(Err(error)) => Err(Failure::from(error)),
-        Err(_) => Err(late().into()),
-    };
-    let payload = match failure {
+    let may = |collected| journey.check().map(|()| collected).map_err(Failure::from);
+    let payload = match collected.and_then(may) {
         Ok(Collected::Whole(answer)) => {
             let usage = openai::usage_of(&answer);
             record.facts().usage = usage;
-            journey.finish(Cause::Complete, usage);
+            finish(journey, answer.len(), usage);
             Body::from(answer)
         }
         Ok(Collected::Part(begun)) => {
@@ -308,6 +312,64 @@ pub(crate) async fn whole(
 
 const A_DAY: Duration = Duration::from_hours(24);
 
+/// The answer is complete. Where the upstream does not tell the usage, four bytes are a token.
+fn finish(mut journey: Journey, bytes: usize, usage: Option<Usage>) {
+    if usage.is_none() {
+        journey.charge(bytes as u64 / 4);
+    }
+    journey.finish(Cause::Complete, usage);
+}
+
+/// An answer that is larger than what is held back, as it comes.
+struct Rest {
+    body: client::Body,
+    journey: Journey,
+    bytes: usize,
+    /// The end of what came: usage stands there.
+    tail: BytesMut,
+}
+
+/// What of an answer's end is searched for its usage, in bytes.
+const TAIL: usize = 4096;
+
+impl Rest {
+    fn pass(&mut self, piece: &[u8]) {
+        self.bytes += piece.len();
+        self.tail.extend_from_slice(&piece[piece.len().saturating_sub(TAIL)..]);
+        let over = self.tail.len().saturating_sub(TAIL);
+        self.tail.advance(over);
+    }
+
+    fn complete(self) {
+        let usage = openai::usage_at_end(&self.tail);
+        self.journey.record().facts().usage = usage;
+        finish(self.journey, self.bytes, usage);
+    }
+
+    fn fail(mut self, end: &End) {
+        self.journey.record().ended(end.cause, Some(end.code));
+        self.journey.charge(self.bytes as u64 / 4);
+        self.journey.finish(end.cause, None);
+    }
+
+    /// The next piece, if the answer may go on.
+    async fn piece(&mut self, deadline: Instant, idle: Duration) -> Option<Result<Bytes, End>> {
+        let patience = deadline.min(Instant::now() + idle);
+        let live = self.journey.live();
+        let piece = tokio::select! {
+            biased;
+            piece = timeout_at(patience, self.body.piece()) => match piece {
+                Ok(piece) => piece?.map_err(|error| crate::error::upstream_end(&error)),
+                Err(_) if patience == deadline => Err(timed_out(flumen_stream::Expired::Total)),
+                Err(_) => Err(timed_out(flumen_stream::Expired::Idle)),
+            },
+            () = live.stopped() => Err(End::new(Cause::Stopped, "the operator stopped the answer")),
+        };
+        self.journey.record().facts().timings = Some(self.body.timings().clone());
+        Some(piece.and_then(|piece| self.journey.check().map(|()| piece)))
+    }
+}
+
 fn rest(
     begun: Bytes,
     body: client::Body,
@@ -315,24 +377,21 @@ fn rest(
     idle: Duration,
     journey: Journey,
 ) -> impl futures_util::Stream<Item = Result<Frame<Bytes>, End>> {
-    let following = stream::unfold(Some((body, journey)), move |state| async move {
-        let (mut body, journey) = state?;
-        let patience = deadline.min(Instant::now() + idle);
-        let piece = match timeout_at(patience, body.piece()).await {
-            Ok(Some(piece)) => piece.map_err(|error| crate::error::upstream_end(&error)),
-            Ok(None) => {
-                journey.finish(Cause::Complete, None);
-                return None;
+    let mut rest = Rest { body, journey, bytes: 0, tail: BytesMut::new() };
+    rest.pass(&begun);
+    let following = stream::unfold(Some(rest), move |rest| async move {
+        let mut rest = rest?;
+        match rest.piece(deadline, idle).await {
+            None => {
+                rest.complete();
+                None
             }
-            Err(_) if patience == deadline => Err(timed_out(flumen_stream::Expired::Total)),
-            Err(_) => Err(timed_out(flumen_stream::Expired::Idle)),
-        };
-        journey.record().facts().timings = Some(body.timings().clone());
-        match piece {
-            Ok(piece) => Some((Ok(Frame::data(piece)), Some((body, journey)))),
-            Err(end) => {
-                journey.record().ended(end.cause, Some(end.code));
-                journey.finish(end.cause, None);
+            Some(Ok(piece)) => {
+                rest.pass(&piece);
+                Some((Ok(Frame::data(piece)), Some(rest)))
+            }
+            Some(Err(end)) => {
+                rest.fail(&end);
                 Some((Err(end), None))
             }
         }

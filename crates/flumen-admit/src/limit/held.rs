@@ -41,6 +41,8 @@ pub struct Held {
 struct Used {
     /// Tokens of the answer that have come.
     streamed: u64,
+    /// Something was asked of an upstream: before that nothing was used.
+    begun: bool,
     /// The upstream's own count.
     input: Option<u64>,
     output: Option<u64>,
@@ -73,6 +75,7 @@ impl Held {
     pub fn output(&self, tokens: u64) {
         let more = {
             let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+            used.begun = true;
             let before = used.streamed.max(self.need.output);
             used.streamed = used.streamed.saturating_add(tokens);
             used.streamed.max(self.need.output) - before
@@ -85,9 +88,15 @@ impl Held {
         }
     }
 
+    /// From now on tokens are used: what is dropped before gives everything back but the request itself.
+    pub fn begin(&self) {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).begun = true;
+    }
+
     /// Tells what the request has really used, where that is known. It counts when the request ends.
     pub fn settle(&self, input: Option<u64>, output: Option<u64>) {
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        used.begun = true;
         used.input = input.or(used.input);
         used.output = output.or(used.output);
     }
@@ -104,7 +113,11 @@ impl Held {
     fn give_back(&mut self, now: Moment) {
         let used = self.used.get_mut().unwrap_or_else(PoisonError::into_inner);
         let taken = (self.need.input, self.need.output.max(used.streamed));
-        let real = (used.input.unwrap_or(self.need.input), used.output.unwrap_or(used.streamed));
+        let real = if used.begun {
+            (used.input.unwrap_or(self.need.input), used.output.unwrap_or(used.streamed))
+        } else {
+            (0, 0)
+        };
         for (scope, day) in &self.scopes {
             let mut counts = scope.lock();
             counts.settle(*day, taken, real, now);

@@ -18,7 +18,7 @@ async fn start(more: &str) -> (Gateway, SocketAddr) {
 }
 
 async fn ask(admin: SocketAddr, method: &str, path: &str, body: &str) -> Answer {
-    ask_with(admin, method, path, &[], body).await
+    ask_with(admin, method, path, &[("host", "localhost:9191")], body).await
 }
 
 async fn ask_with(
@@ -78,6 +78,15 @@ async fn what_waits_and_runs_is_shown_and_can_be_stopped() {
     assert!(rest.contains("\"finish_reason\":\"stopped\""), "{rest}");
     assert_eq!(gateway.access().await["cause"], "stopped");
     assert_eq!(ask(admin, "DELETE", &path, "").await.status, 404);
+
+    let mut third = Client::connect(gateway.address).await;
+    third.post("/v1/chat/completions", &endless.to_string()).await;
+    let queued = until(admin, "/admin/streams", |shown| shown["data"][1]["state"] == "queued").await;
+    let path = format!("/admin/streams/{}", queued["data"][1]["id"].as_str().unwrap());
+    ask(admin, "DELETE", &path, "").await;
+    let refused = third.answer().await;
+    assert_eq!((refused.status, &*refused.code()), (403, "stopped"));
+    assert_eq!(gateway.access().await["cause"], "stopped");
 
     second.head().await;
     let queued = until(admin, "/admin/streams", |shown| shown["data"][0]["state"] == "streaming").await;
@@ -170,6 +179,14 @@ async fn operators_are_no_web_pages_and_know_the_token() {
     assert_eq!((page.status, &*page.code()), (403, "origin_not_allowed"));
     let metrics = ask_with(admin, "GET", "/metrics", &[right], "").await;
     assert!(metrics.text().contains("flumen_pool_slots"));
+    // Without a token, a name that a page's owner points here is not enough.
+    let (_open, admin) = start("").await;
+    for (host, status) in
+        [("127.0.0.1:9191", 200), ("[::1]:9191", 200), ("evil.example:9191", 403), ("", 403)]
+    {
+        let answer = ask_with(admin, "GET", "/admin/overview", &[("host", host)], "").await;
+        assert_eq!(answer.status, status, "{host:?}");
+    }
     // The public listener knows nothing of it.
     assert_eq!(Client::get(gateway.address, "/admin/overview").await.status, 404);
 }

@@ -85,6 +85,39 @@ async fn tokens_are_paid_when_they_are_known() {
 }
 
 #[tokio::test]
+async fn whole_answers_are_paid_for_however_large_they_are() {
+    let gateway = limited(
+        "[tenants.alice.limits]\ntokens_per_minute = 100\n[tenants.bob.limits]\ntokens_per_minute = 100\n",
+    )
+    .await;
+    for (tenant, model) in [("alice", "sim:tokens=150"), ("bob", "sim:tokens=150,size=2000")] {
+        let whole = json!({"model": model, "messages": [{"role": "user", "content": "hi"}]});
+        let answer = open(&gateway, tenant, &whole).await.answer().await;
+        assert!(answer.complete && answer.status == 200);
+        let refused = ask(&gateway, tenant, "sim:tokens=1").await;
+        assert_eq!(refused.status, 429, "{tenant}");
+        let wait: u32 = refused.header("retry-after").unwrap().parse().unwrap();
+        assert!((30..=60).contains(&wait), "{wait}");
+    }
+}
+
+#[tokio::test]
+async fn who_is_turned_away_at_the_queue_has_used_nothing() {
+    let pool = "[pools.p]\nupstreams = [\"s\"]\nconcurrency = 1\n[pools.p.queue]\nlength = 0\n[models.narrow]\npool = \"p\"\nname = \"sim:tokens=endless,tps=20\"\n\
+                [tenants.alice.limits]\ntokens_per_minute = 1000\n";
+    let gateway = limited(pool).await;
+    let body = json!({"model": "narrow", "stream": true, "max_tokens": 1_000_000,
+                      "messages": [{"role": "user", "content": "long ".repeat(600)}]});
+    let mut plug = open(&gateway, "bob", &body).await;
+    plug.until("data:").await;
+    for _ in 0..10 {
+        let refused = open(&gateway, "alice", &body).await.answer().await;
+        assert_eq!((refused.status, &*refused.code()), (503, "queue_full"));
+    }
+    assert_eq!(ask(&gateway, "alice", "sim:tokens=1").await.status, 200);
+}
+
+#[tokio::test]
 async fn a_place_is_free_when_its_stream_ends_however_it_ends() {
     let mut gateway = limited("[keys.alice.limits]\nconcurrent_streams = 2\n").await;
     let endless = json!({"model": "sim:tokens=endless,tps=100", "stream": true,

@@ -39,7 +39,7 @@ pub(super) async fn overview(State(admin): State<Admin>) -> Json<Value> {
         "requests": totals.requests,
         "failed": totals.failed,
         "tokens_in": totals.tokens_in,
-        "tokens_out": totals.tokens_out + running,
+        "tokens_out": totals.tokens_out.saturating_add(running),
         "kept": {"streams": kept.streams, "bytes": kept.bytes},
     }))
 }

@@ -10,7 +10,10 @@ use crate::{
     dispatch::is_stream,
     error::Failure,
     pool::Attempt,
-    provider::{Call, Upstream, openai},
+    provider::{
+        Call, Upstream,
+        openai::{self, Look},
+    },
 };
 
 /// What came of asking an upstream.
@@ -54,16 +57,17 @@ pub(super) async fn ask(
             upstream.ok_or_else(|| client::Error::new(ErrorKind::Configuration, "no such upstream"))?;
         let mut response = upstream.send(call).await?;
         let begins = stream && response.status.is_success() && is_stream(&response.headers) == Ok(true);
-        if to_token && begins {
-            first_token(&mut response.body).await?;
-        }
-        Ok(response)
+        let told = to_token && begins && first_token(&mut response.body).await? == First::Error;
+        Ok((response, told))
     };
     let result = match timeout_at(until, exchange).await {
         Err(_) => Err(Trouble::Late),
         Ok(Err(error)) => Err(Trouble::Failed(error)),
-        Ok(Ok(response)) if is_elsewhere(response.status) => Err(Trouble::Refused(Box::new(response))),
-        Ok(Ok(response)) => Ok(response),
+        // An upstream that reports an error instead of a token has not answered.
+        Ok(Ok((response, told))) if told || is_elsewhere(response.status) => {
+            Err(Trouble::Refused(Box::new(response)))
+        }
+        Ok(Ok((response, _))) => Ok(response),
     };
     Answer { attempt, result }
 }
@@ -76,29 +80,42 @@ fn is_elsewhere(status: StatusCode) -> bool {
 /// What may be read ahead while waiting for a token, in bytes.
 const AHEAD: usize = 16 * 1024;
 
+/// What an answer begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum First {
+    Token,
+    Error,
+}
+
 /// Waits for the first token, and puts back what was read.
-async fn first_token(body: &mut Body) -> Result<(), client::Error> {
+async fn first_token(body: &mut Body) -> Result<First, client::Error> {
     let (mut decoder, mut read) = (Decoder::new(AHEAD), BytesMut::new());
-    let failed = loop {
+    let first = loop {
         let piece = match body.piece().await {
             Some(Ok(piece)) => piece,
-            Some(Err(error)) if read.is_empty() => return Err(error),
-            // What it said before it failed is said; the relay meets the end again.
-            Some(Err(_)) | None => break true,
+            Some(Err(error)) => return Err(error),
+            None => {
+                let message = "the upstream ended before its first token";
+                return Err(client::Error::new(ErrorKind::Truncated, message));
+            }
         };
         read.extend_from_slice(&piece);
         decoder.push(piece);
-        let spoke = std::iter::from_fn(|| decoder.next())
-            .any(|event| event.is_ok_and(|event| event.has_data() && openai::is_token(&event)));
-        if spoke || read.len() >= AHEAD {
-            break false;
+        let found = std::iter::from_fn(|| decoder.next()).find_map(|event| {
+            let event = event.ok().filter(flumen_stream::Event::has_data)?;
+            match openai::look(&event) {
+                Look::Error => Some(First::Error),
+                _ => openai::is_token(&event).then_some(First::Token),
+            }
+        });
+        match found {
+            Some(first) => break first,
+            None if read.len() >= AHEAD => break First::Token,
+            None => {}
         }
     };
-    if failed {
-        return Err(client::Error::new(ErrorKind::Truncated, "the upstream ended before its first token"));
-    }
     body.put_back(Bytes::from(read));
-    Ok(())
+    Ok(first)
 }
 
 impl Trouble {
@@ -106,6 +123,7 @@ impl Trouble {
     pub(super) fn code(&self) -> &'static str {
         match self {
             Self::Failed(error) => error.kind().as_str(),
+            Self::Refused(response) if response.status.is_success() => "upstream_told",
             Self::Refused(response) if response.status == StatusCode::TOO_MANY_REQUESTS => {
                 "upstream_rate_limited"
             }
@@ -125,7 +143,11 @@ impl Trouble {
 
     /// Whether the upstream has too much to do.
     pub(super) fn is_overload(&self) -> bool {
-        matches!(self, Self::Refused(_) | Self::Late)
+        match self {
+            Self::Refused(response) => !response.status.is_success(),
+            Self::Late => true,
+            Self::Failed(_) => false,
+        }
     }
 
     /// What the client gets when nobody else is asked.

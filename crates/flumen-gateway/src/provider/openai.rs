@@ -5,7 +5,7 @@ use std::{borrow::Cow, sync::LazyLock};
 use bytes::Bytes;
 use flumen_stream::{End, Event, codec::sse::Decoder};
 use memchr::memmem::Finder;
-use serde::{Deserialize, de::IgnoredAny};
+use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use serde_json::{Value, json};
 
 use crate::error::end_body;
@@ -29,11 +29,18 @@ pub(crate) enum Look {
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 pub(crate) struct Usage {
     /// Tokens of the prompt.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "plausible")]
     pub prompt_tokens: u64,
     /// Tokens of the answer.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "plausible")]
     pub completion_tokens: u64,
+}
+
+/// No answer has more tokens: what says so must not settle accounts for ever.
+const MOST_TOKENS: u64 = 1 << 40;
+
+fn plausible<'de, D: Deserializer<'de>>(tokens: D) -> Result<u64, D::Error> {
+    Option::<u64>::deserialize(tokens).map(|tokens| tokens.unwrap_or(0).min(MOST_TOKENS))
 }
 
 /// Looks at one event. Costs two substring searches; JSON is parsed only when they find something.
@@ -86,6 +93,13 @@ pub(crate) fn usage_of(answer: &[u8]) -> Option<Usage> {
         usage: Option<Usage>,
     }
     serde_json::from_slice::<Answer>(answer).ok()?.usage
+}
+
+/// The usage that stands at the end of a whole answer.
+pub(crate) fn usage_at_end(tail: &[u8]) -> Option<Usage> {
+    let at = memchr::memmem::rfind(tail, b"\"usage\"")?;
+    let value = tail[at + 7..].trim_ascii_start().strip_prefix(b":")?;
+    serde_json::Deserializer::from_slice(value).into_iter::<Usage>().next()?.ok()
 }
 
 /// Whether an event carries something of the answer. The first event of a chat often names only the role: it says
@@ -238,6 +252,16 @@ mod tests {
         assert!(token(r#"{"choices":[{"text":"x"}]}"#));
         assert!(token(r#"{"choices":[{"delta":{},"finish_reason":"stop"}]}"#));
         assert!(token("whatever"));
+    }
+
+    #[test]
+    fn usage_is_found_at_the_end_of_an_answer_and_is_plausible() {
+        let usage = usage_at_end(br#"...\"usage\": no"}}],"usage" : {"prompt_tokens":3,"completion_tokens":99999999999999999,"x":[]},"id":1}"#);
+        assert_eq!(usage, Some(Usage { prompt_tokens: 3, completion_tokens: MOST_TOKENS }));
+        for tail in ["", r#""usage""#, r#""usage":"#, r#""usage":null}"#, r#""usage":{"prompt_tokens":-1}}"#]
+        {
+            assert_eq!(usage_at_end(tail.as_bytes()), None, "{tail}");
+        }
     }
 
     #[test]
