@@ -43,7 +43,8 @@ async fn shaky() -> Upstream {
 async fn ejects(gateway: &Gateway) {
     soon(async {
         while !gateway.metrics().await.contains("flumen_upstream_up{upstream=\"a\"} 0") {
-            assert_eq!(post(gateway.address, PATH, &chat("m")).await.status, 200);
+            // So many retries may be more than the budget pays for.
+            assert!([200, 503].contains(&post(gateway.address, PATH, &chat("m")).await.status));
         }
     })
     .await;
