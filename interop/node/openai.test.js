@@ -24,6 +24,20 @@ for (const [model, direct] of [["sim:seed=5", sim], ["sim:split=1,lang=ja,tokens
   });
 }
 
+test("the wait in a queue is told in comments that do not disturb", async () => {
+  const plug = await stream("narrow:tokens=endless");
+  for await (const _ of plug) break;
+  const waiting = await stream("narrow:seed=3");
+  assert.equal(await text(waiting), await text(stream("sim:seed=3", sim)));
+  const held = await stream("narrow:tokens=endless,tps=5");
+  const begun = held[Symbol.asyncIterator]();
+  await begun.next();
+  const second = await stream("narrow:seed=3");
+  await new Promise((done) => setTimeout(done, 2500));
+  held.controller.abort();
+  assert.equal(await text(second), await text(stream("sim:seed=3", sim)));
+});
+
 test("usage comes when asked for and only then", async () => {
   const asked = [];
   for await (const chunk of await stream("second", gateway, { stream_options: { include_usage: true } })) asked.push(chunk);

@@ -55,6 +55,15 @@ def test_usage_comes_when_asked_for_and_only_then(model):
     assert silent[-1].choices[0].finish_reason == "stop"
 
 
+def test_the_wait_in_a_queue_is_told_in_comments_that_do_not_disturb():
+    """The response begins while the request waits; `: queued 1` and `: waiting` come before its first event."""
+    with stream("narrow:tokens=endless") as plug:
+        next(iter(plug))
+        waiting = [stream("narrow:seed=3") for _ in range(2)]
+        time.sleep(2.5)
+    assert [text(each) for each in waiting] == [text(stream("sim:seed=3", SIM))] * 2
+
+
 def test_tool_call_deltas():
     parameters = {"type": "object", "properties": {"place": {"type": "string"}, "days": {"type": "integer"}}}
     tools = [{"type": "function", "function": {"name": "level", "parameters": parameters}}]

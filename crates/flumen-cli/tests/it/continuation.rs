@@ -246,11 +246,11 @@ async fn what_goes_on_is_asked_for_the_rest_only() {
         "data: {\"id\":\"one\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"upon\"}}]}\n\n",
     ])
     .await;
-    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let (tell, mut told) = tokio::sync::mpsc::channel(10);
     let second = Upstream::start(move |mut conn| {
         let tell = tell.clone();
         async move {
-            tell.send(conn.json()).unwrap();
+            tell.send(conn.json()).await.unwrap();
             conn.stream_head().await;
             conn.chunk((event(" a time") + "data: [DONE]\n\n").as_bytes()).await;
             conn.finish().await;
@@ -273,13 +273,13 @@ async fn what_goes_on_is_asked_for_the_rest_only() {
 async fn who_leaves_while_it_goes_on_is_gone_everywhere() {
     let first =
         broken_after(&["data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}]}\n\n"]).await;
-    let (tell, mut left) = tokio::sync::mpsc::unbounded_channel();
+    let (tell, mut left) = tokio::sync::mpsc::channel(10);
     let second = Upstream::start(move |mut conn| {
         let tell = tell.clone();
         async move {
-            tell.send("asked").unwrap();
+            tell.send("asked").await.unwrap();
             conn.closed().await;
-            tell.send("left").unwrap();
+            tell.send("left").await.unwrap();
         }
     })
     .await;

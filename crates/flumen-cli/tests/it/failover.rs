@@ -186,7 +186,7 @@ async fn retries_stay_within_their_budget() {
     let (bad, good) = (refusing("503 Service Unavailable").await, Upstream::named("g").await);
     let health = "[health]\nfailures = 1000\noutlier_failures = 1.0\n";
     let mut gateway = two(bad.address, &good, "", health).await;
-    let began = std::time::Instant::now();
+    let began = tokio::time::Instant::now();
     let mut asking = tokio::task::JoinSet::new();
     for _ in 0..300 {
         let address = gateway.address;

@@ -8,15 +8,17 @@ use tokio::task::JoinSet;
 use crate::support::{Answer, Client, Gateway, Stepper, ask, chat, post_with, soon, until_metric};
 
 /// Tenants with a key each; `more` belongs to the tenant.
-pub(crate) fn tenants(of: &[(&str, &str)]) -> String {
-    of.iter()
+fn tenants(of: &[(&str, &str)]) -> String {
+    let all: Vec<String> = of
+        .iter()
         .map(|(name, more)| {
             let hash = blake3::hash(key(name).as_bytes());
             format!(
                 "[tenants.{name}]\n{more}\n[keys.{name}]\nhash = \"blake3:{hash}\"\ntenant = \"{name}\"\n"
             )
         })
-        .collect()
+        .collect();
+    all.concat()
 }
 
 fn key(tenant: &str) -> String {
@@ -255,7 +257,7 @@ async fn who_waits_is_told_in_comments_and_parsers_do_not_mind() {
         decoder.push(unframed.into_bytes().into());
         let events: Vec<_> = std::iter::from_fn(|| decoder.next())
             .map(Result::unwrap)
-            .filter(|event| event.has_data())
+            .filter(flumen_stream::Event::has_data)
             .map(|event| String::from_utf8(event.payload().to_vec()).unwrap())
             .collect();
         assert_eq!(events.len(), 2, "{events:?}");

@@ -27,7 +27,7 @@ fn outcomes(line: &Value) -> Vec<String> {
 async fn shaky() -> Upstream {
     let count = std::sync::atomic::AtomicUsize::new(0);
     Upstream::start(move |mut conn| {
-        let fails = count.fetch_add(1, SeqCst) % 3 != 0;
+        let fails = !count.fetch_add(1, SeqCst).is_multiple_of(3);
         async move {
             if fails {
                 let closing = "connection: close\r\n";
@@ -43,7 +43,8 @@ async fn shaky() -> Upstream {
 async fn ejects(gateway: &Gateway) {
     soon(async {
         while !gateway.metrics().await.contains("flumen_upstream_up{upstream=\"a\"} 0") {
-            assert_eq!(post(gateway.address, PATH, &chat("m")).await.status, 200);
+            // So many retries may be more than the budget pays for.
+            assert!([200, 503].contains(&post(gateway.address, PATH, &chat("m")).await.status));
         }
     })
     .await;
@@ -149,14 +150,14 @@ async fn an_upstream_is_held_to_its_own_deadline() {
 }
 
 /// Says nothing after its head, and tells when its client has left.
-async fn slow() -> (Upstream, mpsc::UnboundedReceiver<()>) {
-    let (tell, left) = mpsc::unbounded_channel();
+async fn slow() -> (Upstream, mpsc::Receiver<()>) {
+    let (tell, left) = mpsc::channel(10);
     let upstream = Upstream::start(move |mut conn| {
         let tell = tell.clone();
         async move {
             conn.stream_head().await;
             conn.closed().await;
-            let _ = tell.send(());
+            let _ = tell.send(()).await;
         }
     })
     .await;

@@ -8,13 +8,16 @@ use super::{Answer, Client, Gateway, Upstream, event, soon};
 /// A configuration whose every model goes to a pool `p` of these servers. Each comes with lines of its own.
 pub(crate) fn pooled(upstreams: &[(&str, SocketAddr, &str)], pool: &str, more: &str) -> String {
     let names: Vec<_> = upstreams.iter().map(|(name, ..)| *name).collect();
-    let servers: String = upstreams
+    let servers: Vec<String> = upstreams
         .iter()
         .map(|(name, address, own)| {
             format!("[upstreams.{name}]\nbase_url = \"http://{address}/v1\"\n{own}\n")
         })
         .collect();
-    format!("{more}\n{servers}[models.\"*\"]\npool = \"p\"\n[pools.p]\nupstreams = {names:?}\n{pool}\n")
+    format!(
+        "{more}\n{}[models.\"*\"]\npool = \"p\"\n[pools.p]\nupstreams = {names:?}\n{pool}\n",
+        servers.concat()
+    )
 }
 
 /// A chat request with this prompt.
@@ -64,13 +67,13 @@ impl Upstream {
 /// A server that says which prompt it was asked, and answers when it may: the test decides what happens when.
 pub(crate) struct Stepper {
     pub(crate) upstream: Upstream,
-    asked: mpsc::UnboundedReceiver<String>,
+    asked: mpsc::Receiver<String>,
     go: Arc<Semaphore>,
 }
 
 impl Stepper {
     pub(crate) async fn start() -> Self {
-        let (tell, asked) = mpsc::unbounded_channel();
+        let (tell, asked) = mpsc::channel(1000);
         let go = Arc::new(Semaphore::new(0));
         let may = Arc::clone(&go);
         let upstream = Upstream::start(move |mut conn| {
@@ -78,7 +81,7 @@ impl Stepper {
             async move {
                 loop {
                     let prompt = conn.json()["messages"][0]["content"].as_str().unwrap().to_owned();
-                    let _ = tell.send(prompt.clone());
+                    let _ = tell.send(prompt.clone()).await;
                     may.acquire().await.unwrap().forget();
                     conn.stream_head().await;
                     conn.chunk((event(&prompt) + "data: [DONE]\n\n").as_bytes()).await;
