@@ -15,7 +15,7 @@ mod roster;
 mod tend;
 mod token;
 
-pub(crate) use gatekeeper::admit;
+pub(crate) use gatekeeper::{admit, identify};
 pub(crate) use identity::{Identity, Proof, Tenant, Who};
 pub(crate) use issuer::url as issuer_url;
 pub(crate) use jwks::parse as issuer_keys;

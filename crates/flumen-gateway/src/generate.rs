@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use crate::{
     access::Identity,
     burst::Burst,
-    config::{Limits, Stream},
+    config::Stream,
     core::Core,
     dispatch::{Answering, Dispatch, Rules, is_stream},
     error::Failure,
@@ -85,7 +85,7 @@ async fn answer(
         heartbeat: config.stream.heartbeat,
         skip: 0,
         coding: Coding::accepted(request.headers(), &config.stream.compression),
-        pacing: Pacing::of(&core.limiter().of_one_answer(&identity, &Limits::default())),
+        pacing: Pacing::default(),
     };
     let headers = request.headers().clone();
     let body = guard::body(request, config.server.max_body_size, config.timeouts.request_body).await?;

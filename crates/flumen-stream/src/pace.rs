@@ -38,6 +38,11 @@ impl Pace {
         self
     }
 
+    /// How long so many units take, without the burst.
+    pub fn span(self, units: usize) -> Duration {
+        self.cost(units)
+    }
+
     fn cost(self, units: usize) -> Duration {
         self.interval.saturating_mul(u32::try_from(units).unwrap_or(u32::MAX))
     }

@@ -90,7 +90,7 @@ async fn clients_that_leave_are_matched_with_the_simulators_aborts() {
     let report = report(
         &url(gateway.address),
         "sim:ttft=1h",
-        &["--streams", "5", "--leave-after", "50ms", "--sim", &sim],
+        &["--streams", "5", "--leave-after", "250ms", "--sim", &sim],
     )
     .await;
     assert_eq!(report["errors"], json!({}));

@@ -294,3 +294,69 @@ async fn leaving_the_socket_leaves_the_generation_for_its_grace() {
     }
     assert_eq!((&line["cause"], &line["status"]), (&json!("client_gone"), &json!(200)));
 }
+
+#[tokio::test]
+async fn what_waits_in_the_queue_can_be_stopped_and_its_ref_used_again() {
+    let mut gateway = Gateway::start(
+        "[upstreams.s]\nkind = \"sim\"\nfirst_token = \"1ms\"\n[pools.p]\nupstreams = [\"s\"]\nconcurrency = 1\n\
+         [models.\"sim:*\"]\npool = \"p\"\n",
+    )
+    .await;
+    let (mut plug, _) = Client::open(gateway.address, &chat("sim:tokens=endless")).await;
+    plug.until("data:").await;
+    let mut socket = Socket::to(&gateway).await;
+    let start = |model: &str| json!({"type": "start", "ref": 1, "path": "/v1/chat/completions", "body": chat(model), "credit": 100_000});
+    socket.say(start("sim:tokens=endless")).await;
+    crate::support::until_metric(&gateway, "flumen_queue_waiting{pool=\"p\"} 1").await;
+    socket.say(json!({"type": "stop", "ref": 1})).await;
+    assert_eq!(gateway.asked().await["cause"], "stopped");
+    crate::support::until_metric(&gateway, "flumen_queue_waiting{pool=\"p\"} 0").await;
+    // The same number again means another stream, whatever becomes of the one before.
+    socket.say(json!({"type": "leave", "ref": 1})).await;
+    socket.say(start("sim:tokens=1")).await;
+    drop(plug);
+    loop {
+        let heard = socket.hear().await;
+        match heard["type"].as_str().unwrap() {
+            "end" => break assert_eq!((&heard["ref"], &heard["state"]), (&json!(1), &json!("done"))),
+            "open" | "event" => {}
+            _ => panic!("{heard}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_open_socket_is_held_to_the_limits_of_now() {
+    let key = "fl-alice-0123456789abcdef";
+    let hash = blake3::hash(key.as_bytes()).to_hex();
+    let config = |limits: &str| {
+        format!(
+            "[keys.a]\nhash = \"blake3:{hash}\"\ntenant = \"alice\"\n{limits}[upstreams.s]\nkind = \"sim\"\n\
+             first_token = \"1ms\"\n[models.\"sim:*\"]\nupstream = \"s\"\n"
+        )
+    };
+    let mut gateway = Gateway::start(&config("")).await;
+    let bearer = format!("Bearer {key}");
+    let mut socket = Socket::open(&gateway, "flumen.v1", &[("authorization", &bearer)]).await.unwrap();
+    let limits = "[tenants.alice.limits]\nrequests_per_minute = 1\n";
+    std::fs::write(gateway.file(), config(limits)).unwrap();
+    gateway.message("configuration is in force").await;
+    let mut refused = 0;
+    for name in 1..=3 {
+        let body = chat("sim:tokens=1");
+        socket.say(json!({"type": "start", "ref": name, "path": "/v1/chat/completions", "body": body, "credit": 100_000})).await;
+        loop {
+            let heard = socket.hear().await;
+            match heard["type"].as_str().unwrap() {
+                "end" => break,
+                "error" => {
+                    assert_eq!(heard["status"], 429, "{heard}");
+                    refused += 1;
+                    break;
+                }
+                _ => {}
+            }
+        }
+    }
+    assert_eq!(refused, 2);
+}

@@ -30,7 +30,11 @@ pub(crate) async fn admit(State(core): State<Arc<Core>>, request: Request, next:
     }
 }
 
-async fn identify(core: &Core, parts: &Parts) -> Result<Arc<Identity>, Failure> {
+/// Finds out who asks.
+///
+/// # Errors
+/// 400, 401, 403 or 503.
+pub(crate) async fn identify(core: &Core, parts: &Parts) -> Result<Arc<Identity>, Failure> {
     let access = core.access();
     if !access.is_required() {
         return Ok(Identity::anonymous());

@@ -18,8 +18,8 @@ pub(super) enum Place {
 /// What a reader finds at its place.
 #[derive(Debug)]
 pub(crate) enum Found {
-    /// Something to read, now or later.
-    Reader(Box<Reader>),
+    /// Something to read, now or later. Also says the stream's model, whose pace holds for readers, too.
+    Reader(Box<Reader>, String),
     /// The end of this stream: the reader has seen everything.
     End(StreamId),
 }
@@ -70,7 +70,7 @@ pub(super) async fn find(
         return Ok(Found::End(id));
     }
     let reader = Reader::attach(store, id, after).map_err(|refused| refusal(&refused))?;
-    Ok(Found::Reader(Box::new(reader)))
+    Ok(Found::Reader(Box::new(reader), status.about.model))
 }
 
 /// Whether the event that a reader saw is the one that the store has: after a writer was lost, events that it had sent and not

@@ -6,7 +6,11 @@ use flumen_stream::{End, Frame, Pace, StreamTools};
 use futures_util::{Stream, StreamExt, stream::BoxStream};
 
 use super::Numbered;
-use crate::config::{Limits, Shape};
+use crate::{
+    access::Identity,
+    config::{Limits, Shape},
+    core::Core,
+};
 
 /// At most so many frames and bytes a second.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -39,6 +43,20 @@ impl Pacing {
             })
         };
         Self { frames: pace(limits.frames_per_second), bytes: pace(limits.bytes_per_second) }
+    }
+
+    /// The pace at which somebody may read a stream of a model.
+    pub(crate) fn for_reader(core: &Core, identity: &Identity, model: &str) -> Self {
+        let routing = core.routing();
+        let of_model = routing.config().models.get(model).map(|model| &model.limits);
+        Self::of(&core.limiter().of_one_answer(identity, of_model.unwrap_or(&Limits::default())))
+    }
+
+    /// How long so many frames and bytes take at this pace.
+    pub(super) fn span(self, frames: u64, bytes: usize) -> Duration {
+        let frames = self.frames.map(|pace| pace.span(usize::try_from(frames).unwrap_or(usize::MAX)));
+        let bytes = self.bytes.map(|pace| pace.span(bytes));
+        frames.max(bytes).unwrap_or_default()
     }
 
     /// Holds a stream to the pace.

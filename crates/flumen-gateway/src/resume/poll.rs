@@ -7,17 +7,17 @@ use axum::{
 use flumen_store::{Reader, StreamId};
 use http::{HeaderValue, header};
 use serde::Deserialize;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::{
-    Owner,
+    Owner, Pacing,
     attach::{Found, Place, find, refusal, status},
     deliver::{event_of, nothing_more},
     envelope,
     streams::{Parsed, id_of, name, query},
     wish::cursor,
 };
-use crate::{core::Core, error::Failure};
+use crate::{access::Who, core::Core, error::Failure};
 
 /// Where somebody wants to go on, and how long they wait.
 #[derive(Debug, Deserialize)]
@@ -39,6 +39,7 @@ pub(crate) async fn poll(
     Path(id): Path<String>,
     asked: Parsed<Asked>,
     Owner(owner): Owner,
+    Who(identity): Who,
 ) -> Result<Response, Failure> {
     let asked = query(asked)?;
     let wait = match asked.wait.as_deref().map(humantime::parse_duration) {
@@ -53,8 +54,12 @@ pub(crate) async fn poll(
     };
     let found = find(core.store(), id, place, &owner).await?;
     core.metrics().resumed();
+    let pacing;
     let mut reader = match found {
-        Found::Reader(reader) => reader,
+        Found::Reader(reader, model) => {
+            pacing = Pacing::for_reader(&core, &identity, &model);
+            reader
+        }
         Found::End(id) => {
             let mut response = nothing_more();
             name(&mut response, id);
@@ -66,6 +71,13 @@ pub(crate) async fn poll(
         taken = timeout(wait, answer.fill(&mut reader)) => if let Ok(taken) = taken { taken? },
         () = core.shutdown().draining() => {}
     }
+    // What came at once is told when its time is over, so that polling is no faster than a stream.
+    let span = pacing.span(answer.last - after, answer.body.len()).min(LONGEST_WAIT);
+    tokio::select! {
+        () = sleep(span) => {}
+        () = core.shutdown().draining() => {}
+    }
+    identity.must_last()?;
     core.metrics().resumed_frames(answer.last - after);
     let state = status(core.store(), id, &owner).await?.state();
     Ok(answer.respond(state.as_str()))

@@ -12,7 +12,7 @@ use axum::{
 use flumen_store::StreamId;
 use flumen_wire::listen::Connection;
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, header, request::Parts};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::{Owner, reading::Paced};
@@ -26,7 +26,7 @@ mod readings;
 use client::Client;
 use message::Form;
 use out::Out;
-use readings::Readings;
+use readings::{Readings, Reserved};
 
 const PROTOCOL: &str = "flumen.v1";
 /// A second subprotocol may carry the key, since pages cannot give a socket headers: this, and the key in base64url.
@@ -69,14 +69,14 @@ pub(crate) async fn socket(
         Ok(identity) => identity,
         Err(failure) => return failure.into_response(),
     };
-    let headers = parts.headers;
+    let parts = Arc::new(parts);
     upgrade
         .protocols([PROTOCOL])
         .max_message_size(body + ENVELOPE)
         .max_frame_size(body + ENVELOPE)
         .write_buffer_size(0)
         .max_write_buffer_size(1 << 20)
-        .on_upgrade(move |socket| Session::new(core, headers, identity, connection, socket, stall).run())
+        .on_upgrade(move |socket| Session::new(core, parts, identity, connection, socket, stall).run())
 }
 
 fn key_of(name: &str) -> Option<HeaderValue> {
@@ -89,7 +89,7 @@ fn key_of(name: &str) -> Option<HeaderValue> {
 }
 
 /// A stream that is being opened: what it is called, and what becomes of it.
-type Opening = BoxFuture<'static, (u32, Result<Opened, Failure>)>;
+type Opening = BoxFuture<'static, (u32, Reserved, Result<Opened, Failure>)>;
 
 struct Opened {
     stream: StreamId,
@@ -101,7 +101,7 @@ struct Opened {
 
 struct Session {
     core: Arc<Core>,
-    headers: HeaderMap,
+    parts: Arc<Parts>,
     identity: Arc<Identity>,
     owner: String,
     connection: Option<Arc<Connection>>,
@@ -127,25 +127,24 @@ enum Over {
 impl Session {
     fn new(
         core: Arc<Core>,
-        headers: HeaderMap,
+        parts: Arc<Parts>,
         identity: Arc<Identity>,
         connection: Option<Arc<Connection>>,
         socket: WebSocket,
         stall: Duration,
     ) -> Self {
-        let Owner(owner) = Owner::of(&identity, &headers);
+        let Owner(owner) = Owner::of(&identity, &parts.headers);
         let (opening, streams) = (FuturesUnordered::new(), Readings::default());
-        Self { core, headers, identity, owner, connection, socket, stall, opening, streams }
+        Self { core, parts, identity, owner, connection, socket, stall, opening, streams }
     }
 
     async fn run(self) {
         let heartbeat = self.core.routing().config().stream.heartbeat;
-        let Self { core, headers, identity, owner, connection, socket, stall, mut opening, mut streams } =
-            self;
+        let Self { core, parts, identity, owner, connection, socket, stall, mut opening, mut streams } = self;
         let (sender, mut received) = socket.split();
         let mut out = Out { sender, stall };
         let revoked = identity.revoked();
-        let client = Client { core, headers, identity, owner, connection };
+        let client = Client { core, parts, identity, owner, connection };
         let mut beat = interval(heartbeat);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         beat.reset();
@@ -159,7 +158,9 @@ impl Session {
                         _ => Err(Over::Closed),
                     }
                 }
-                Some((name, opened)) = opening.next() => client.opened(name, opened, &mut streams, &mut out).await,
+                Some((name, reserved, opened)) = opening.next() => {
+                    client.opened(name, &reserved, opened, &mut streams, &mut out).await
+                }
                 Some((name, next)) = streams.next() => client.pass(name, next, &mut streams, &mut out).await,
                 _ = beat.tick() => {
                     if heard.elapsed() > heartbeat * 2 {

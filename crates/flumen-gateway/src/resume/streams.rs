@@ -23,7 +23,6 @@ use super::{
 };
 use crate::{
     access::{Identity, Who},
-    config::Limits,
     core::Core,
     error::Failure,
 };
@@ -78,22 +77,16 @@ pub(crate) async fn read(
     }
     let place = asked.place(&headers)?;
     let found = find(core.store(), id, place, &owner).await?;
-    let delivery = delivery(&core, &identity, &headers, transport, asked.skip.unwrap_or(0));
+    let delivery = delivery(&core, &headers, transport, asked.skip.unwrap_or(0));
     Ok(reply(&core, &identity, found, delivery))
 }
 
 /// How a response to these headers is written.
-pub(super) fn delivery(
-    core: &Core,
-    identity: &Identity,
-    headers: &HeaderMap,
-    transport: Transport,
-    skip: u64,
-) -> Delivery {
+pub(super) fn delivery(core: &Core, headers: &HeaderMap, transport: Transport, skip: u64) -> Delivery {
     let routing = core.routing();
     let config = &routing.config().stream;
     let coding = Coding::accepted(headers, &config.compression);
-    let pacing = Pacing::of(&core.limiter().of_one_answer(identity, &Limits::default()));
+    let pacing = Pacing::default();
     Delivery { transport, heartbeat: config.heartbeat, skip, coding, pacing }
 }
 
@@ -102,8 +95,9 @@ pub(crate) fn reply(core: &Core, identity: &Identity, found: Found, delivery: De
     let frames = core.metrics().resumed();
     let (id, mut response) = match found {
         Found::End(id) => (id, nothing_more()),
-        Found::Reader(reader) => {
+        Found::Reader(reader, model) => {
             let id = reader.id();
+            let delivery = Delivery { pacing: Pacing::for_reader(core, identity, &model), ..delivery };
             let reading = Reading::new(*reader, core, identity.revoked());
             (
                 id,

@@ -6,19 +6,19 @@ use flumen_store::{EventId, StreamId};
 use flumen_stream::End;
 use flumen_wire::listen::Connection;
 use futures_util::stream::FuturesUnordered;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, request::Parts};
 use serde_json::value::RawValue;
 
 use super::{
     Opened, Opening, Over,
     message::{Form, Kind, Said},
     out::Out,
-    readings::{MOST_STREAMS, Next, Open, Readings},
+    readings::{MOST_STREAMS, Next, Open, Readings, Reserved},
 };
 use crate::{
-    access::Identity,
-    config::Limits,
+    access::{Identity, identify},
     core::Core,
+    dispatch::revoked,
     error::Failure,
     generate::{Answer, Asked, CHAT, COMPLETIONS, begin},
     observe::facts_of,
@@ -35,7 +35,8 @@ use crate::{
 /// Whom a session serves.
 pub(super) struct Client {
     pub(super) core: Arc<Core>,
-    pub(super) headers: HeaderMap,
+    /// The request that opened the socket.
+    pub(super) parts: Arc<Parts>,
     pub(super) identity: Arc<Identity>,
     pub(super) owner: String,
     pub(super) connection: Option<Arc<Connection>>,
@@ -69,38 +70,51 @@ impl Client {
                 }
             }
             Kind::Start => {
-                streams.reserve(name).map_err(Over::Broken)?;
+                let reserved = streams.reserve(name).map_err(Over::Broken)?;
                 if opening.len() >= MOST_STREAMS {
                     // Those that were left before they were there count as well.
                     return Err(Over::Broken("too many streams are being opened".to_owned()));
                 }
                 let client = self.clone();
-                opening.push(Box::pin(async move { (name, client.start(said).await) }));
+                opening.push(Box::pin(async move {
+                    let opened = client.start(said, &reserved).await;
+                    (name, reserved, opened)
+                }));
             }
             Kind::Resume => {
-                streams.reserve(name).map_err(Over::Broken)?;
+                let reserved = streams.reserve(name).map_err(Over::Broken)?;
                 let opened = match place(&said) {
                     Ok((stream, place)) => self.resume(stream, place, &said).await,
                     Err(failure) => Err(failure),
                 };
-                return self.opened(name, opened, streams, out).await;
+                return self.opened(name, &reserved, opened, streams, out).await;
             }
         }
         Ok(())
     }
 
     async fn resume(&self, stream: StreamId, place: Place, said: &Said) -> Result<Opened, Failure> {
-        self.identity.must_last()?;
+        self.present().await?;
         self.core.metrics().resumed();
         let found = find(self.core.store(), stream, place, &self.owner).await?;
         Ok(Opened { stream, reading: self.reading(found, None), credit: said.credit, form: said.frames })
     }
 
+    /// Who asks, by the configuration of now: a socket may be older than it.
+    async fn present(&self) -> Result<Arc<Identity>, Failure> {
+        self.identity.must_last()?;
+        let identity = identify(&self.core, &self.parts).await?;
+        if identity.owner() != self.identity.owner() {
+            return Err(Failure::from(revoked()));
+        }
+        Ok(identity)
+    }
+
     fn reading(&self, found: Found, pacing: Option<Pacing>) -> Option<Paced> {
-        let limits = || self.core.limiter().of_one_answer(&self.identity, &Limits::default());
         match found {
-            Found::Reader(reader) => {
-                let pacing = pacing.unwrap_or_else(|| Pacing::of(&limits()));
+            Found::Reader(reader, model) => {
+                let own = || Pacing::for_reader(&self.core, &self.identity, &model);
+                let pacing = pacing.unwrap_or_else(own);
                 Some(pacing.hold(Reading::new(*reader, &self.core, self.identity.revoked())))
             }
             Found::End(_) => None,
@@ -108,7 +122,7 @@ impl Client {
     }
 
     /// Runs a request as if it had come by POST, resumable.
-    async fn start(self, said: Said) -> Result<Opened, Failure> {
+    async fn start(self, said: Said, reserved: &Reserved) -> Result<Opened, Failure> {
         let Said { path, body, idempotency_key, credit, frames: form, .. } = said;
         let path = path.unwrap_or_default();
         let body = Bytes::from(body.map(|body| body.get().to_owned()).unwrap_or_default());
@@ -121,18 +135,18 @@ impl Client {
             }
         };
         let mut request = http::Request::post(&path).body(axum::body::Body::empty()).unwrap_or_default();
-        *request.headers_mut() = self.headers.clone();
+        *request.headers_mut() = self.parts.headers.clone();
         let record = self.core.record(facts_of(&request, self.connection.as_deref()));
         record.facts().dialect = Some(endpoint.dialect);
         self.identity.note(&mut record.facts());
         let begun = async {
-            self.identity.must_last()?;
+            let identity = self.present().await?;
             let wish = Wish::of(&HeaderMap::new(), self.owner.clone())?.resuming(idempotency_key);
             let asked = Asked {
                 endpoint,
-                identity: &self.identity,
+                identity: &identity,
                 wish: &wish,
-                headers: self.headers.clone(),
+                headers: self.parts.headers.clone(),
                 body,
             };
             begin(&self.core, asked, Arc::clone(&record)).await
@@ -146,11 +160,13 @@ impl Client {
             Answer::Stream(Kept::Begun(begun)) => {
                 record.facts().status = Some(StatusCode::OK);
                 let pacing = begun.pacing;
+                // It can be stopped from now on, also while it waits for its turn.
+                reserved.is(begun.reader.id());
                 let (reader, _) = begun.answer().await.map_err(|response| {
                     let failure = response.extensions().get::<Failure>().cloned();
                     failure.unwrap_or_else(|| upstream_refused(response.status()))
                 })?;
-                (reader.id(), self.reading(Found::Reader(Box::new(reader)), Some(pacing)))
+                (reader.id(), self.reading(Found::Reader(Box::new(reader), String::new()), Some(pacing)))
             }
             Answer::Stream(Kept::Same(stream)) => {
                 let found = find(self.core.store(), stream, Place::After(0), &self.owner).await?;
@@ -176,13 +192,14 @@ impl Client {
     pub(super) async fn opened(
         &self,
         name: u32,
+        reserved: &Reserved,
         opened: Result<Opened, Failure>,
         streams: &mut Readings,
         out: &mut Out,
     ) -> Result<(), Over> {
         match opened {
             // It was left before it was there.
-            _ if !streams.has(name) => Ok(()),
+            _ if !streams.awaits(name, reserved) => Ok(()),
             Err(failure) => {
                 streams.forget(name);
                 let status = failure.status.as_u16();
@@ -272,7 +289,7 @@ impl Clone for Client {
     fn clone(&self) -> Self {
         Self {
             core: Arc::clone(&self.core),
-            headers: self.headers.clone(),
+            parts: Arc::clone(&self.parts),
             identity: Arc::clone(&self.identity),
             owner: self.owner.clone(),
             connection: self.connection.clone(),

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     pin::Pin,
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
 };
 
@@ -25,34 +26,58 @@ pub(super) struct Open {
     pub(super) form: Form,
 }
 
+/// A `ref` that is in use.
+enum Slot {
+    /// Its stream is being opened.
+    Opening(Reserved),
+    /// Its stream is read.
+    Open(Open),
+}
+
+/// A `ref` that was taken for a stream that is being opened, which is known once its request has begun. It is not the same
+/// as one that is taken later by the same number.
+#[derive(Clone, Default)]
+pub(super) struct Reserved(Arc<OnceLock<StreamId>>);
+
+impl Reserved {
+    /// The stream is known now.
+    pub(super) fn is(&self, stream: StreamId) {
+        // Set once.
+        let _ = self.0.set(stream);
+    }
+}
+
 /// What a stream has brought.
 pub(super) type Next = (StreamId, Form, Option<Result<Numbered, End>>);
 
 /// The streams of a session. A stream without credit is not read.
 #[derive(Default)]
 pub(super) struct Readings {
-    open: HashMap<u32, Option<Open>>,
+    open: HashMap<u32, Slot>,
     /// Which one is asked first: none may starve the others.
     turn: usize,
 }
 
 impl Readings {
-    pub(super) fn reserve(&mut self, name: u32) -> Result<(), String> {
+    pub(super) fn reserve(&mut self, name: u32) -> Result<Reserved, String> {
         if self.open.len() >= MOST_STREAMS {
             return Err(format!("more than {MOST_STREAMS} streams"));
         }
-        match self.open.insert(name, None) {
-            None => Ok(()),
-            Some(_) => Err(format!("the ref {name} is in use")),
+        if self.open.contains_key(&name) {
+            return Err(format!("the ref {name} is in use"));
         }
+        let reserved = Reserved::default();
+        self.open.insert(name, Slot::Opening(reserved.clone()));
+        Ok(reserved)
     }
 
     pub(super) fn put(&mut self, name: u32, open: Open) {
-        self.open.insert(name, Some(open));
+        self.open.insert(name, Slot::Open(open));
     }
 
-    pub(super) fn has(&self, name: u32) -> bool {
-        self.open.contains_key(&name)
+    /// Whether a `ref` is still taken for what was being opened.
+    pub(super) fn awaits(&self, name: u32, reserved: &Reserved) -> bool {
+        matches!(self.open.get(&name), Some(Slot::Opening(own)) if Arc::ptr_eq(&own.0, &reserved.0))
     }
 
     pub(super) fn forget(&mut self, name: u32) {
@@ -60,11 +85,14 @@ impl Readings {
     }
 
     pub(super) fn stream(&self, name: u32) -> Option<StreamId> {
-        self.open.get(&name)?.as_ref().map(|open| open.stream)
+        match self.open.get(&name)? {
+            Slot::Opening(reserved) => reserved.0.get().copied(),
+            Slot::Open(open) => Some(open.stream),
+        }
     }
 
     pub(super) fn grant(&mut self, name: u32, bytes: u64) {
-        if let Some(Some(open)) = self.open.get_mut(&name) {
+        if let Some(Slot::Open(open)) = self.open.get_mut(&name) {
             open.credit = open.credit.saturating_add(bytes);
         }
     }
@@ -80,7 +108,7 @@ impl Stream for Readings {
         let first = this.turn % count;
         let names: Vec<u32> = this.open.keys().copied().collect();
         for name in names.iter().cycle().skip(first).take(names.len()) {
-            let Some(Some(open)) = this.open.get_mut(name) else { continue };
+            let Some(Slot::Open(open)) = this.open.get_mut(name) else { continue };
             if open.credit == 0 {
                 continue;
             }
