@@ -28,9 +28,11 @@ mod outlier;
 mod pools;
 mod probe;
 
+use breaker::Trial;
 use budget::Budget;
 use choice::{Candidate, choose, print};
 pub(crate) use member::Member;
+use member::Taken;
 pub(crate) use pools::Pools;
 pub(crate) use probe::probe;
 
@@ -43,6 +45,9 @@ pub(crate) struct Pool {
     members: Vec<(Arc<Member>, f64)>,
     admission: Arc<Admission>,
     turns: Mutex<Turns>,
+    /// Held from the look at the others until a failure has been counted. An upstream may belong to several pools, so all pools
+    /// have the same. Taken before `turns`, and both before what is known of a member.
+    failing: Arc<Mutex<()>>,
     /// Told when an upstream has a place again.
     freed: Arc<Notify>,
     /// A new configuration has taken its place; requests that it had go on.
@@ -73,6 +78,8 @@ pub(crate) enum Picked {
 pub(crate) struct Attempt {
     pool: Arc<Pool>,
     at: usize,
+    /// Whether it finds out if all is well there again.
+    trial: Option<Trial>,
     started: Instant,
     settled: bool,
 }
@@ -137,29 +144,45 @@ impl Pool {
                         at,
                         weight,
                         in_flight: member.in_flight(),
-                        cost: member.cost(weight),
+                        first_token: member.likely_first_token(),
                         print: print(member.name.as_bytes()),
                     })
                 })
                 .collect()
         };
-        let mut open = candidates(&|member| member.share(now));
-        if open.is_empty() && avoid.is_empty() {
-            open = candidates(&|member| member.is_last_resort().then_some(1.0));
+        let open = candidates(&|member| member.share(now));
+        let mut picked = self.pick_of(open, key, now, false);
+        if matches!(picked, Picked::Nobody) && avoid.is_empty() {
+            let resort = candidates(&|member| member.is_last_resort().then_some(1.0));
+            picked = self.pick_of(resort, key, now, true);
         }
-        if open.is_empty() {
-            return Picked::Nobody;
-        }
+        picked
+    }
+
+    fn pick_of(
+        self: &Arc<Self>,
+        mut open: Vec<Candidate>,
+        key: Option<u64>,
+        now: Instant,
+        last_resort: bool,
+    ) -> Picked {
+        let all = open.len();
         open.retain(|candidate| candidate.in_flight < self.members[candidate.at].0.concurrency());
+        let mut busy = open.len() < all;
         let mut state = self.lock();
         while let Some(at) = choose(&self.config.balance, &open, key, &mut state.earned) {
-            if self.members[at].0.take() {
-                return Picked::Attempt(Attempt { pool: Arc::clone(self), at, started: now, settled: false });
+            match self.members[at].0.take(now, last_resort) {
+                Taken::Place(trial) => {
+                    let pool = Arc::clone(self);
+                    return Picked::Attempt(Attempt { pool, at, trial, started: now, settled: false });
+                }
+                // Another core was quicker.
+                Taken::Full => busy = true,
+                Taken::Barred => {}
             }
-            // Another core was quicker.
             open.retain(|candidate| candidate.at != at);
         }
-        Picked::Busy
+        if busy { Picked::Busy } else { Picked::Nobody }
     }
 
     /// The same, but waits while all places are taken.
@@ -253,13 +276,13 @@ impl Attempt {
 
     /// The first token came.
     pub(crate) fn first_token(&self) {
-        self.member().first_token(self.took());
+        self.member().first_token(self.trial, self.took());
     }
 
     /// It went well, or whatever went wrong was not the upstream's fault. The first to say how it went is heard.
     pub(crate) fn succeeded(&mut self) {
         if !std::mem::replace(&mut self.settled, true) {
-            self.member().succeeded();
+            self.member().succeeded(self.trial);
         }
     }
 
@@ -268,8 +291,12 @@ impl Attempt {
         if std::mem::replace(&mut self.settled, true) {
             return;
         }
-        let may_open = self.pool.others_are_well(self.at);
-        self.member().failed(may_open);
+        {
+            // Two that fail at the same moment would each see the other well, and both open.
+            let _alone = self.pool.failing.lock().unwrap_or_else(PoisonError::into_inner);
+            let may_open = self.pool.others_are_well(self.at);
+            self.member().failed(self.trial, may_open);
+        }
         self.pool.count_places();
     }
 
@@ -281,7 +308,7 @@ impl Attempt {
 impl Drop for Attempt {
     fn drop(&mut self) {
         if !self.settled {
-            self.member().abandoned();
+            self.member().abandoned(self.trial);
         }
         self.member().release();
         self.pool.freed.notify_waiters();

@@ -39,6 +39,66 @@ async fn a_broken_upstream_is_left_out_and_the_last_one_never() {
     assert_eq!(closed, 1, "never all open at once");
 }
 
+#[test]
+fn upstreams_that_fail_at_the_same_moment_do_not_all_open() {
+    let mut config = Config::embedded();
+    config.health.failures = 1;
+    let upstream = config.upstreams["sim"].clone();
+    for name in ["a", "b"] {
+        config.upstreams.insert(name.to_owned(), upstream.clone());
+    }
+    for pool in ["p", "q"] {
+        let members = ["a", "b"].map(|name| (name.to_owned(), 1.0));
+        config.pools.insert(pool.to_owned(), config::Pool::of(BTreeMap::from(members)));
+    }
+    let pools = Pools::new(&config, None);
+    let upstreams = [("a", "p"), ("b", "q")];
+    let (here, rounds) = (std::sync::atomic::AtomicUsize::new(0), 1..=100_000);
+    // Both go on when both are here.
+    let meet = |time: usize| {
+        here.fetch_add(1, Relaxed);
+        while here.load(Relaxed) < 2 * time {
+            std::thread::yield_now();
+        }
+    };
+    let fail = |(name, pool): (&str, &str), avoid: &str| {
+        for round in rounds.clone() {
+            let mut attempt = attempt(pools.get(pool).unwrap(), &[avoid]).unwrap();
+            meet(3 * round - 2);
+            attempt.failed();
+            meet(3 * round - 1);
+            let open = upstreams.map(|(name, _)| pools.member(name).unwrap().standing().breaker == "open");
+            meet(3 * round);
+            pools.member(name).unwrap().hold(false);
+            assert_ne!(open, [true; 2], "round {round}");
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| fail(upstreams[0], "b"));
+        fail(upstreams[1], "a");
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_the_request_that_tries_it_again_closes_a_breaker() {
+    let pool = pool(|_| {});
+    let to_a = || attempt(&pool, &["b", "c"]);
+    let breaker = || pool.members().next().unwrap().standing().breaker;
+    let (mut long, left) = (to_a().unwrap(), to_a().unwrap());
+    let failing: Vec<_> = (0..5).map(|_| to_a().unwrap()).collect();
+    failing.into_iter().for_each(|mut attempt| attempt.failed());
+    long.first_token();
+    assert_eq!(breaker(), "open", "it began before");
+    tokio::time::advance(Duration::from_secs(6)).await;
+    let mut trial = to_a().unwrap();
+    drop(left);
+    long.failed();
+    assert!(breaker() == "half-open" && to_a().is_none(), "one at a time");
+    trial.first_token();
+    assert_eq!(breaker(), "closed");
+    trial.succeeded();
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_upstream_is_not_tried_twice_and_one_that_does_not_fit_not_once() {
     let pool = pool(|_| {});
