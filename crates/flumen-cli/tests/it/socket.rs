@@ -318,7 +318,9 @@ async fn what_waits_in_the_queue_can_be_stopped_and_its_ref_used_again() {
     loop {
         let heard = socket.hear().await;
         match heard["type"].as_str().unwrap() {
-            "end" => break assert_eq!((&heard["ref"], &heard["state"]), (&json!(1), &json!("done"))),
+            "end" if heard["state"] == "done" => break,
+            // The end of the first, unless it was left before.
+            "end" => assert_eq!(heard["state"], "cancelled"),
             "open" | "event" => {}
             _ => panic!("{heard}"),
         }
