@@ -63,7 +63,7 @@ test("the page asks for a key, keeps it for the tab, and everything it asks carr
   assert.equal(await focused(), "prompt");
   assert.notEqual(await page.inputValue("#model"), "");
   assert.equal(await page.inputValue("#key"), "");
-  assert.equal(await page.textContent("#key-button"), "Key in use");
+  assert.equal(await page.getByRole("button", { name: "Key, in use" }).count(), 1);
   assert.match(await page.textContent("#curl"), /Bearer \$API_KEY/);
   asked.length = 0;
   await ask("sim:tokens=endless,tps=0");
@@ -131,7 +131,7 @@ test("a key is forgotten when it is to be, and with the tab", async () => {
   await page.click("#key-forget");
   await problem("wants a key");
   assert.equal(await kept(), null);
-  assert.equal(await page.textContent("#key-button"), "Key");
+  assert.equal(await page.getByRole("button", { name: "Key", exact: true }).count(), 1);
 });
 
 test("an answer goes on with its key after the page was loaded again", async () => {
@@ -187,6 +187,9 @@ test("refusals are told in words: what is not allowed, and how long to wait", as
   const said = await page.textContent(".note.bad");
   assert.match(said, /A limit is used up 429 · rate_limit_exceeded.*1000 tokens per minute/);
   assert.match(said, /The server asks to wait for (1 min )?\d+ s\./);
+  const [button, edge] = await page.evaluate(() =>
+    [document.querySelector(".note.bad button"), document.getElementById("talk")].map((it) => it.getBoundingClientRect().bottom));
+  assert.ok(button <= edge, "the button to try again is in sight");
   const wait = page.locator(".note.bad span");
   const before = await wait.textContent();
   await page.waitForFunction((before) => document.querySelector(".note.bad span").textContent !== before, before);

@@ -251,6 +251,7 @@ function failed(run, error) {
   });
   note.append(retry);
   if (failure.retryAfter) countDown(wait, failure.retryAfter);
+  $("talk").scrollTop = $("talk").scrollHeight;
   if (failure.status === 401) keys.refused(run.key, failure.message);
 }
 

@@ -16,15 +16,17 @@ export function refused(sent, words) {
   // Meanwhile there may be another.
   if (sent !== key()) return;
   sessionStorage.removeItem(KEPT);
-  open(sent ? `The gateway does not take this key: ${words}` : "This gateway wants a key.");
+  if (sent) open(`The gateway does not take this key: ${words}`);
+  else open("This gateway wants a key.", false);
   // Who writes is not disturbed, and writes nothing into the wrong field.
   if ($("prompt").value === "") $("key").focus();
 }
 
-/** Shows the field, and why. */
-function open(problem = "") {
+/** Shows the field, and why; what is asked for the first time is no fault. */
+function open(why = "", bad = true) {
   $("key-form").hidden = false;
-  $("key-problem").textContent = problem;
+  $("key-problem").textContent = why;
+  $("key-problem").classList.toggle("bad", bad);
   show();
 }
 
@@ -35,7 +37,8 @@ function close() {
 }
 
 function show() {
-  $("key-button").textContent = key() ? "Key in use" : "Key";
+  $("key-button").textContent = key() ? "Key ✓" : "Key";
+  $("key-button").setAttribute("aria-label", key() ? "Key, in use" : "Key");
   $("key-button").setAttribute("aria-expanded", String(!$("key-form").hidden));
   $("key-forget").hidden = !key();
 }
