@@ -137,6 +137,11 @@ test("a body given as text is sent as it is, over every transport", async () => 
   assert.equal(gateway.streams.size, 1);
 });
 
+test("a refusal over a WebSocket says as well how long to wait", async () => {
+  const refused = collect(ask("sim:fault=status:429", { transports: ["websocket"], retryOn: [] }));
+  await assert.rejects(refused, ({ status, retryAfter }) => status === 429 && retryAfter === 7);
+});
+
 test("refusals that are final", async () => {
   await fails(collect(ask("nobody")), { status: 404, code: "model_not_found" });
   for (const status of [400, 401, 403, 409, 410, 422, 500]) {

@@ -258,7 +258,7 @@ export class MockGateway {
       const begun = type === "start" ? this.begin(/"body":(.*)}$/s.exec(text)[1], message.idempotency_key)
         : this.streams.get(message.stream ?? message.last_event_id.slice(0, 32)) ?? { status: 404, code: "stream_not_found" };
       if (begun.status) {
-        send({ type: "error", ref, status: begun.status, error: { code: begun.code, message: `This is ${begun.code}.` } });
+        send({ type: "error", ref, status: begun.status, ...(begun.status === 429 && { retry_after: 7 }), error: { code: begun.code, message: `This is ${begun.code}.` } });
         return;
       }
       const reader = { credit: message.credit, wake: () => begun.wake() };

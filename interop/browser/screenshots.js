@@ -1,4 +1,4 @@
-// Makes the pictures in docs/: node screenshots.js http://127.0.0.1:8080
+// Makes the pictures in docs/: node screenshots.js http://127.0.0.1:8080 [http://127.0.0.1:8081, which wants a key]
 
 import { chromium } from "playwright-core";
 
@@ -39,4 +39,11 @@ await shoot("resumed", desktop, "sim:lang=md,seed=21", "What should I know about
   await page.context().setOffline(false);
   await page.waitForSelector("#status[data-state=complete]");
 });
+if (process.argv[3]) {
+  const page = await (await browser.newContext({ viewport: { width: 800, height: 420 } })).newPage();
+  await page.goto(process.argv[3]);
+  await page.waitForSelector("#key:focus");
+  await page.fill("#key", "not a key of anybody");
+  await page.screenshot({ path: `${docs}playground-key.png`, clip: { x: 0, y: 0, width: 800, height: 300 } });
+}
 await browser.close();

@@ -30,8 +30,7 @@ class Cutter:
             threading.Thread(target=self.serve, args=(client,), daemon=True).start()
 
     def serve(self, client):
-        upstream = socket.create_connection((self.target.host, self.target.port))
-        with client, upstream:
+        with client, socket.create_connection((self.target.host, self.target.port)) as upstream:
             upstream.sendall(client.recv(65536))
             left = self.most
             while left > 0 and (data := upstream.recv(1024)):
@@ -42,9 +41,11 @@ class Cutter:
 
 def read(url):
     """All events, over as many connections as it takes; an id is shown as soon as it was seen."""
-    events, last = [], None
+    events, last, connections = [], None, 0
     with httpx.Client(timeout=20) as client:
         while not events or events[-1].data != "[DONE]":
+            connections += 1
+            assert connections < 50, f"{len(events)} events in 50 connections"
             headers = {"flumen-resume": "1"} | ({"last-event-id": last} if last else {})
             try:
                 with connect_sse(client, "POST", f"{url}/v1/chat/completions", json=BODY, headers=headers) as source:

@@ -3,7 +3,9 @@
 import { Failure, Valve, ask, goOn, request } from "./chat.js";
 import { randomKey } from "./flumen.js";
 import { Gaps } from "./gaps.js";
+import * as keys from "./key.js";
 import { Growing } from "./markdown.js";
+import { countDown, refusal } from "./refusal.js";
 
 const $ = (id) => document.getElementById(id);
 const make = (name, className, ...children) => {
@@ -61,7 +63,9 @@ class Run {
     this.growing = new Growing(article.querySelector(".text"));
     // Under the same key a request that was not answered before the page was loaded again is not run twice.
     this.idempotencyKey = kept?.idempotencyKey ?? randomKey();
-    const common = { key: $("key").value, signal: this.abort.signal, valve: this.valve, onState: (state) => this.changed(state) };
+    // What runs keeps the key with which it was begun.
+    this.key = keys.key();
+    const common = { headers: keys.headers(), signal: this.abort.signal, valve: this.valve, onState: (state) => this.changed(state) };
     this.answer = kept?.id ? goOn({ ...kept, ...common })
       : ask({ body: request(model, conversation), idempotencyKey: this.idempotencyKey, ...common });
     if (this.first !== null) this.speaks();
@@ -228,9 +232,12 @@ function failed(run, error) {
   const failure = error instanceof Failure ? error : new Failure({ message: String(error) });
   const before = run.first === null;
   run.end(!failure.reachable && before ? "unreachable" : before ? "refused" : "broken");
-  const title = [failure.status, failure.code].filter(Boolean).join(" · ") || "Connection lost";
-  const words = [make("strong", "", title), make("br"), failure.message];
-  if (failure.retryAfter) words.push(make("br"), `The server asks to wait ${failure.retryAfter} s.`);
+  const code = [failure.status, failure.code].filter(Boolean).join(" · ");
+  const title = refusal(failure, run.key);
+  const head = title ? [make("strong", "", title), " ", make("small", "", code)] : [make("strong", "", code || "Connection lost")];
+  const words = [...head, make("br"), failure.message];
+  const wait = make("span", "");
+  if (failure.retryAfter) words.push(make("br"), wait);
   if (!before) words.push(make("br"), "The answer above is incomplete.");
   const note = run.note(...words);
   note.classList.add("bad");
@@ -243,6 +250,9 @@ function failed(run, error) {
     answer();
   });
   note.append(retry);
+  if (failure.retryAfter) countDown(wait, failure.retryAfter);
+  $("talk").scrollTop = $("talk").scrollHeight;
+  if (failure.status === 401) keys.refused(run.key, failure.message);
 }
 
 function stop() {
@@ -269,7 +279,7 @@ function pause() {
 /** While nothing is read, tells what the gateway holds: it is bounded, and the model waits. */
 async function backpressure(run) {
   while (run === running && run.valve.closed) {
-    const metrics = await fetch("/metrics").then((response) => response.text()).catch(() => "");
+    const metrics = await fetch("/metrics", { headers: keys.headers() }).then((response) => response.text()).catch(() => "");
     const held = /^flumen_buffered_bytes (\d+)/m.exec(metrics);
     if (held && run === running && run.valve.closed) {
       show("paused", `Paused by backpressure: the gateway holds ${Math.round(held[1] / 1024)} KiB, the model waits`);
@@ -294,7 +304,7 @@ function renew() {
 function curl() {
   const content = $("prompt").value || conversation.findLast(({ role }) => role === "user")?.content || PROMPTS[0];
   const body = JSON.stringify(request($("model").value, [{ role: "user", content }])).replaceAll("'", "'\\''");
-  const key = $("key").value ? " \\\n  -H \"authorization: Bearer $API_KEY\"" : "";
+  const key = keys.key() ? " \\\n  -H \"authorization: Bearer $API_KEY\"" : "";
   $("curl").textContent = `curl -N ${location.origin}/v1/chat/completions \\\n  -H 'content-type: application/json'${key} \\\n  -d '${body}'`;
 }
 
@@ -304,15 +314,18 @@ function dress(theme) {
   gaps.redraw();
 }
 
+/** Asks which models there are. False if the gateway does not tell. */
 async function models() {
-  const key = $("key").value;
-  const list = await fetch("/v1/models", { headers: key ? { authorization: `Bearer ${key}` } : {} })
-    .then((response) => response.json()).catch(() => ({}));
+  const key = keys.key();
+  const response = await fetch("/v1/models", { headers: keys.headers() }).catch(() => null);
+  const list = await response?.json().catch(() => null) ?? {};
   const ids = (list.data ?? []).map(({ id }) => id);
   $("models").replaceChildren(...ids.map((id) => Object.assign(document.createElement("option"), { value: id })));
   $("model").value ||= ids[0] ?? "";
   $("examples").hidden = !ids.includes("sim");
+  if ([401, 403].includes(response?.status)) keys.refused(key, list.error?.message ?? response.statusText);
   curl();
+  return response?.ok ?? false;
 }
 
 function chip(text, small, act) {
@@ -350,9 +363,8 @@ addEventListener("pagehide", keep);
 document.addEventListener("visibilitychange", () => { if (document.hidden) keep(); });
 $("new").addEventListener("click", renew);
 $("copy").addEventListener("click", () => navigator.clipboard.writeText($("curl").textContent));
-for (const id of ["model", "prompt", "key"]) $(id).addEventListener("input", curl);
-$("key").addEventListener("change", () => { sessionStorage.setItem("flumen-key", $("key").value); models(); });
-$("key").value = sessionStorage.getItem("flumen-key") ?? "";
+for (const id of ["model", "prompt"]) $(id).addEventListener("input", curl);
+keys.setUp(models);
 const dark = matchMedia("(prefers-color-scheme: dark)");
 dress(localStorage.getItem("flumen-theme") ?? (dark.matches ? "dark" : "light"));
 dark.addEventListener("change", () => { if (!localStorage.getItem("flumen-theme")) dress(dark.matches ? "dark" : "light"); });

@@ -35,8 +35,7 @@ export const ask = ({ body, idempotencyKey, ...more }) =>
 /** Goes on with an answer that was begun before the page was loaded again. */
 export const goOn = ({ id, seq, lastEventId, ...more }) => new Answer(resume("/", id, { after: seq, lastEventId, ...common(more) }));
 
-const common = ({ key, signal, valve, onState }) =>
-  ({ headers: key ? { authorization: `Bearer ${key}` } : {}, signal, onState, pass: () => valve.passing() });
+const common = ({ headers, signal, valve, onState }) => ({ headers, signal, onState, pass: () => valve.passing() });
 
 class Answer {
   constructor(stream) { this.stream = stream; }

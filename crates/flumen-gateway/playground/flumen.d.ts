@@ -44,7 +44,10 @@ export interface StateDetails {
 }
 
 export interface ResumeOptions {
-  /** Sent with every request; `authorization` or `x-api-key` say whose stream it is. With those, WebSockets are not used. */
+  /**
+   * Sent with every request; a key in `authorization` or `x-api-key` says whose stream it is, and goes along as a
+   * subprotocol where a WebSocket is used. Other credentials, such as those of Basic, cannot: with them none is.
+   */
   headers?: HeadersInit;
   /** Aborting ends the iteration with the signal's reason and closes the connection. It does not stop the generation. */
   signal?: AbortSignal;

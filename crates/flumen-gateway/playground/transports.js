@@ -254,7 +254,7 @@ export async function* websocket(connection) {
         } else if (message.type === "end" || message.type === "error") last = message;
       }
       if (events.length > 0) yield events;
-      if (last?.type === "error") throw refused(last.status, JSON.stringify(last), null, "");
+      if (last?.type === "error") throw refused(last.status, JSON.stringify(last), last.retry_after ?? null, "");
       if (last) {
         connection.finished = true;
         return;

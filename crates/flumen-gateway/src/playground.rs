@@ -31,7 +31,7 @@ macro_rules! asset {
 
 const PAGE: &str = "index.html";
 
-const ASSETS: [Asset; 10] = [
+const ASSETS: [Asset; 12] = [
     asset!("index.html", "text/html; charset=utf-8"),
     asset!("style.css", "text/css; charset=utf-8"),
     asset!("icon.svg", "image/svg+xml"),
@@ -39,7 +39,9 @@ const ASSETS: [Asset; 10] = [
     asset!("chat.js", "text/javascript; charset=utf-8"),
     asset!("flumen.js", "text/javascript; charset=utf-8"),
     asset!("gaps.js", "text/javascript; charset=utf-8"),
+    asset!("key.js", "text/javascript; charset=utf-8"),
     asset!("markdown.js", "text/javascript; charset=utf-8"),
+    asset!("refusal.js", "text/javascript; charset=utf-8"),
     asset!("sse.js", "text/javascript; charset=utf-8"),
     asset!("transports.js", "text/javascript; charset=utf-8"),
 ];
