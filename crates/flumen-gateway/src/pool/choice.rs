@@ -167,7 +167,9 @@ mod tests {
         all[0].weight = 0.1;
         let slow_start = of(&all);
         assert!(slow_start[0] < 1_500, "{slow_start:?}");
-        all.iter_mut().for_each(|candidate| candidate.first_token = None);
+        for candidate in &mut all {
+            candidate.first_token = None;
+        }
         let none_known = of(&all);
         assert!(none_known[0] < 1_500 && none_known[1] > 4_000, "{none_known:?}");
     }

@@ -86,7 +86,9 @@ async fn only_the_request_that_tries_it_again_closes_a_breaker() {
     let breaker = || pool.members().next().unwrap().standing().breaker;
     let (mut long, left) = (to_a().unwrap(), to_a().unwrap());
     let failing: Vec<_> = (0..5).map(|_| to_a().unwrap()).collect();
-    failing.into_iter().for_each(|mut attempt| attempt.failed());
+    for mut attempt in failing {
+        attempt.failed();
+    }
     long.first_token();
     assert_eq!(breaker(), "open", "it began before");
     tokio::time::advance(Duration::from_secs(6)).await;
