@@ -137,7 +137,7 @@ impl Pool {
                         at,
                         weight,
                         in_flight: member.in_flight(),
-                        cost: member.cost(weight),
+                        first_token: member.likely_first_token(),
                         print: print(member.name.as_bytes()),
                     })
                 })

@@ -10,8 +10,8 @@ pub(super) struct Candidate {
     /// Its weight, less while it starts slowly.
     pub weight: f64,
     pub in_flight: usize,
-    /// How long its first token is likely to take, for its weight.
-    pub cost: f64,
+    /// How long its first token is likely to take, in seconds, where that is known.
+    pub first_token: Option<f64>,
     /// What tells it from others, whatever else is in the pool.
     pub print: u64,
 }
@@ -57,7 +57,17 @@ fn turn<'a>(candidates: &'a [Candidate], turns: &mut [f64]) -> Option<&'a Candid
 fn fastest(candidates: &[Candidate]) -> Option<&Candidate> {
     let one = candidates.get(fastrand::usize(..candidates.len().max(1)))?;
     let two = &candidates[fastrand::usize(..candidates.len())];
-    Some(if two.cost < one.cost { two } else { one })
+    let unknown = mean(candidates.iter().filter_map(|candidate| candidate.first_token));
+    // For nothing at all, one that is unknown would win against all others until its first token comes, however small its
+    // weight while it starts slowly.
+    let cost = |candidate| load(candidate) * (candidate.first_token.unwrap_or(unknown) + 1e-6);
+    Some(if cost(two) < cost(one) { two } else { one })
+}
+
+/// 0 of nothing.
+fn mean(values: impl Iterator<Item = f64>) -> f64 {
+    let (sum, count) = values.fold((0.0, 0.0), |(sum, count), value| (sum + value, count + 1.0));
+    if count > 0.0 { sum / count } else { 0.0 }
 }
 
 /// How much more than the average an upstream may have in flight before its keys go to their next choice.
@@ -106,7 +116,7 @@ mod tests {
             at,
             weight,
             in_flight: 0,
-            cost: 1.0,
+            first_token: Some(1.0),
             print: print(format!("upstream-{at}").as_bytes()),
         };
         weights.iter().enumerate().map(candidate).collect()
@@ -141,9 +151,27 @@ mod tests {
     #[test]
     fn the_slow_one_is_chosen_only_against_itself() {
         let mut all = candidates(&[1.0; 4]);
-        all[2].cost = 9.0;
+        all[2].first_token = Some(9.0);
         let counts = counts(&Balance::Fastest, &all, 10_000);
         assert!((400..900).contains(&counts[2]), "{counts:?}");
+    }
+
+    #[test]
+    fn one_whose_speed_is_unknown_is_taken_for_an_average_one() {
+        let mut all = candidates(&[1.0; 4]);
+        (all[0].first_token, all[1].first_token, all[3].first_token) = (None, Some(0.2), Some(1.8));
+        let of = |all: &[Candidate]| counts(&Balance::Fastest, all, 16_000);
+        // Of 16 pairs: the quickest wins all 7 that it is in, the slowest one only that against itself.
+        let even = of(&all);
+        assert!((6_500..7_500).contains(&even[1]) && even[0] > 2_000 && even[3] < 1_500, "{even:?}");
+        all[0].weight = 0.1;
+        let slow_start = of(&all);
+        assert!(slow_start[0] < 1_500, "{slow_start:?}");
+        for candidate in &mut all {
+            candidate.first_token = None;
+        }
+        let none_known = of(&all);
+        assert!(none_known[0] < 1_500 && none_known[1] > 4_000, "{none_known:?}");
     }
 
     #[test]

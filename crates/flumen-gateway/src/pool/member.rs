@@ -128,12 +128,9 @@ impl Member {
         !state.draining && !state.breaker.is_held()
     }
 
-    /// How long its first token is likely to take, for its share: unknown is worth a try.
-    pub(crate) fn cost(&self, weight: f64) -> f64 {
-        let first = self.state().first_token.unwrap_or(0.0);
-        #[expect(clippy::cast_precision_loss, reason = "a small number")]
-        let in_flight = self.in_flight() as f64;
-        (first + 1e-6) * (in_flight + 1.0) / weight
+    /// How long its first token is likely to take, in seconds; nothing where none has come yet.
+    pub(crate) fn likely_first_token(&self) -> Option<f64> {
+        self.state().first_token
     }
 
     /// Takes a place, unless all are taken.
