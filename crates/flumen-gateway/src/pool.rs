@@ -28,9 +28,11 @@ mod outlier;
 mod pools;
 mod probe;
 
+use breaker::Trial;
 use budget::Budget;
 use choice::{Candidate, choose, print};
 pub(crate) use member::Member;
+use member::Taken;
 pub(crate) use pools::Pools;
 pub(crate) use probe::probe;
 
@@ -73,6 +75,8 @@ pub(crate) enum Picked {
 pub(crate) struct Attempt {
     pool: Arc<Pool>,
     at: usize,
+    /// Whether it finds out if all is well there again.
+    trial: Option<Trial>,
     started: Instant,
     settled: bool,
 }
@@ -143,23 +147,39 @@ impl Pool {
                 })
                 .collect()
         };
-        let mut open = candidates(&|member| member.share(now));
-        if open.is_empty() && avoid.is_empty() {
-            open = candidates(&|member| member.is_last_resort().then_some(1.0));
+        let open = candidates(&|member| member.share(now));
+        let mut picked = self.pick_of(open, key, now, false);
+        if matches!(picked, Picked::Nobody) && avoid.is_empty() {
+            let resort = candidates(&|member| member.is_last_resort().then_some(1.0));
+            picked = self.pick_of(resort, key, now, true);
         }
-        if open.is_empty() {
-            return Picked::Nobody;
-        }
+        picked
+    }
+
+    fn pick_of(
+        self: &Arc<Self>,
+        mut open: Vec<Candidate>,
+        key: Option<u64>,
+        now: Instant,
+        last_resort: bool,
+    ) -> Picked {
+        let all = open.len();
         open.retain(|candidate| candidate.in_flight < self.members[candidate.at].0.concurrency());
+        let mut busy = open.len() < all;
         let mut state = self.lock();
         while let Some(at) = choose(&self.config.balance, &open, key, &mut state.earned) {
-            if self.members[at].0.take() {
-                return Picked::Attempt(Attempt { pool: Arc::clone(self), at, started: now, settled: false });
+            match self.members[at].0.take(now, last_resort) {
+                Taken::Place(trial) => {
+                    let pool = Arc::clone(self);
+                    return Picked::Attempt(Attempt { pool, at, trial, started: now, settled: false });
+                }
+                // Another core was quicker.
+                Taken::Full => busy = true,
+                Taken::Barred => {}
             }
-            // Another core was quicker.
             open.retain(|candidate| candidate.at != at);
         }
-        Picked::Busy
+        if busy { Picked::Busy } else { Picked::Nobody }
     }
 
     /// The same, but waits while all places are taken.
@@ -253,13 +273,13 @@ impl Attempt {
 
     /// The first token came.
     pub(crate) fn first_token(&self) {
-        self.member().first_token(self.took());
+        self.member().first_token(self.trial, self.took());
     }
 
     /// It went well, or whatever went wrong was not the upstream's fault. The first to say how it went is heard.
     pub(crate) fn succeeded(&mut self) {
         if !std::mem::replace(&mut self.settled, true) {
-            self.member().succeeded();
+            self.member().succeeded(self.trial);
         }
     }
 
@@ -269,7 +289,7 @@ impl Attempt {
             return;
         }
         let may_open = self.pool.others_are_well(self.at);
-        self.member().failed(may_open);
+        self.member().failed(self.trial, may_open);
         self.pool.count_places();
     }
 
@@ -281,7 +301,7 @@ impl Attempt {
 impl Drop for Attempt {
     fn drop(&mut self) {
         if !self.settled {
-            self.member().abandoned();
+            self.member().abandoned(self.trial);
         }
         self.member().release();
         self.pool.freed.notify_waiters();

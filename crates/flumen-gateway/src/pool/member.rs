@@ -11,7 +11,7 @@ use std::{
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::breaker::{Breaker, Rules};
+use super::breaker::{Breaker, Rules, Trial};
 use crate::config::Health;
 
 /// One upstream as all pools and cores see it.
@@ -41,6 +41,17 @@ struct State {
     window: Window,
     /// The one before.
     over: Window,
+}
+
+/// What comes of asking for a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// It was taken; the request may be the one that finds out whether all is well.
+    Place(Option<Trial>),
+    /// All are taken.
+    Full,
+    /// The breaker lets nobody go, or no more than the one that another core has just sent.
+    Barred,
 }
 
 /// What happened since the last judgement of outliers.
@@ -133,16 +144,20 @@ impl Member {
         self.state().first_token
     }
 
-    /// Takes a place, unless all are taken.
-    pub(crate) fn take(&self) -> bool {
+    /// Takes a place, unless all are taken. What the breaker says counts at this moment, and not as a last resort.
+    pub(crate) fn take(&self, now: Instant, last_resort: bool) -> Taken {
+        let mut state = self.state();
+        let barred = if last_resort { state.breaker.is_held() } else { !state.breaker.admits(now) };
+        if barred {
+            return Taken::Barred;
+        }
         let limit = self.concurrency();
         let more = |count: usize| (count < limit).then_some(count + 1);
         if self.in_flight.fetch_update(Relaxed, Relaxed, more).is_err() {
-            return false;
+            return Taken::Full;
         }
         self.requests.fetch_add(1, Relaxed);
-        self.state().breaker.begin();
-        true
+        Taken::Place(state.breaker.begin())
     }
 
     /// Gives the place back.
@@ -151,38 +166,38 @@ impl Member {
     }
 
     /// A first token came. Whoever was tried has shown by it that all is well: its answer may take long.
-    pub(crate) fn first_token(&self, took: Duration) {
+    pub(crate) fn first_token(&self, trial: Option<Trial>, took: Duration) {
         let mut state = self.state();
         let took = took.as_secs_f64();
         state.first_token = Some(state.first_token.map_or(took, |old| old + NEW * (took - old)));
-        if state.breaker.is_trying() && state.breaker.succeeded() {
+        if state.breaker.is_tried_by(trial) && state.breaker.succeeded(trial) {
             state.recovered = Some(Instant::now());
         }
     }
 
     /// An exchange went well.
-    pub(crate) fn succeeded(&self) {
+    pub(crate) fn succeeded(&self, trial: Option<Trial>) {
         let mut state = self.state();
         state.window.requests += 1;
-        if state.breaker.succeeded() {
+        if state.breaker.succeeded(trial) {
             state.recovered = Some(Instant::now());
         }
     }
 
     /// An exchange failed by the upstream's fault.
-    pub(crate) fn failed(&self, may_open: bool) {
+    pub(crate) fn failed(&self, trial: Option<Trial>, may_open: bool) {
         self.failures.fetch_add(1, Relaxed);
         let mut state = self.state();
         state.window.requests += 1;
         state.window.failures += 1;
         let health = state.health;
         let rules = Rules { failures: health.failures, open: health.open, longest: health.open_longest };
-        state.breaker.failed(Instant::now(), &rules, may_open);
+        state.breaker.failed(trial, Instant::now(), &rules, may_open);
     }
 
     /// An exchange ended without saying anything about the upstream.
-    pub(crate) fn abandoned(&self) {
-        self.state().breaker.abandoned(Instant::now());
+    pub(crate) fn abandoned(&self, trial: Option<Trial>) {
+        self.state().breaker.abandoned(trial, Instant::now());
     }
 
     /// What an active check found.
@@ -287,19 +302,25 @@ impl State {
 mod tests {
     use super::*;
 
+    fn take(member: &Member) -> Taken {
+        member.take(Instant::now(), false)
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_recovers_gets_its_share_little_by_little() {
         let member = Member::new("a", None, Health::default());
         let share = || member.share(Instant::now());
         assert_eq!(share(), Some(1.0));
         for _ in 0..5 {
-            member.failed(true);
+            member.failed(None, true);
         }
         assert_eq!(share(), None);
         tokio::time::advance(Duration::from_secs(6)).await;
-        assert!(member.take());
-        assert_eq!(share(), None, "one tries");
-        member.succeeded();
+        let Taken::Place(trial @ Some(_)) = take(&member) else { panic!("no trial") };
+        assert_eq!((share(), take(&member)), (None, Taken::Barred), "one tries");
+        member.succeeded(None);
+        assert_eq!(share(), None, "another one");
+        member.succeeded(trial);
         assert_eq!(share(), Some(LEAST_SHARE));
         tokio::time::advance(Duration::from_secs(15)).await;
         assert_eq!(share(), Some(0.5));
@@ -311,10 +332,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn places_are_bounded() {
         let member = Member::new("a", Some(2), Health::default());
-        assert!(member.take() && member.take() && !member.take());
+        let taken = || take(&member);
+        let place = Taken::Place(None);
+        assert_eq!([taken(), taken(), taken()], [place, place, Taken::Full]);
         member.release();
-        assert!(member.take());
+        assert_eq!(taken(), place);
         member.configure(None, Health::default());
-        assert!(member.take());
+        assert_eq!(taken(), place);
     }
 }

@@ -40,6 +40,28 @@ async fn a_broken_upstream_is_left_out_and_the_last_one_never() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn only_the_request_that_tries_it_again_closes_a_breaker() {
+    let pool = pool(|_| {});
+    let to_a = || attempt(&pool, &["b", "c"]);
+    let breaker = || pool.members().next().unwrap().standing().breaker;
+    let (mut long, left) = (to_a().unwrap(), to_a().unwrap());
+    let failing: Vec<_> = (0..5).map(|_| to_a().unwrap()).collect();
+    for mut attempt in failing {
+        attempt.failed();
+    }
+    long.first_token();
+    assert_eq!(breaker(), "open", "it began before");
+    tokio::time::advance(Duration::from_secs(6)).await;
+    let mut trial = to_a().unwrap();
+    drop(left);
+    long.failed();
+    assert!(breaker() == "half-open" && to_a().is_none(), "one at a time");
+    trial.first_token();
+    assert_eq!(breaker(), "closed");
+    trial.succeeded();
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_upstream_is_not_tried_twice_and_one_that_does_not_fit_not_once() {
     let pool = pool(|_| {});
     assert!(attempt(&pool, &["a", "b", "c"]).is_none());
