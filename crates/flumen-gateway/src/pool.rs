@@ -45,6 +45,9 @@ pub(crate) struct Pool {
     members: Vec<(Arc<Member>, f64)>,
     admission: Arc<Admission>,
     turns: Mutex<Turns>,
+    /// Held from the look at the others until a failure has been counted. An upstream may belong to several pools, so all pools
+    /// have the same. Taken before `turns`, and both before what is known of a member.
+    failing: Arc<Mutex<()>>,
     /// Told when an upstream has a place again.
     freed: Arc<Notify>,
     /// A new configuration has taken its place; requests that it had go on.
@@ -288,8 +291,12 @@ impl Attempt {
         if std::mem::replace(&mut self.settled, true) {
             return;
         }
-        let may_open = self.pool.others_are_well(self.at);
-        self.member().failed(self.trial, may_open);
+        {
+            // Two that fail at the same moment would each see the other well, and both open.
+            let _alone = self.pool.failing.lock().unwrap_or_else(PoisonError::into_inner);
+            let may_open = self.pool.others_are_well(self.at);
+            self.member().failed(self.trial, may_open);
+        }
         self.pool.count_places();
     }
 

@@ -21,6 +21,8 @@ pub(crate) struct Pools {
     by_name: BTreeMap<String, Arc<Pool>>,
     /// One for all, since an upstream may belong to several pools.
     freed: Arc<Notify>,
+    /// Likewise.
+    failing: Arc<Mutex<()>>,
 }
 
 impl Pools {
@@ -39,6 +41,7 @@ impl Pools {
         };
         let members: BTreeMap<_, _> = config.upstreams.iter().map(member).collect();
         let freed = before.map_or_else(Arc::default, |before| Arc::clone(&before.freed));
+        let failing = before.map_or_else(Arc::default, |before| Arc::clone(&before.failing));
         let pool = |(name, pool): (&String, &config::Pool)| {
             let known = before.and_then(|before| before.by_name.get(name));
             let settings = settings(pool);
@@ -64,6 +67,7 @@ impl Pools {
                 members: own,
                 admission,
                 turns,
+                failing: Arc::clone(&failing),
                 freed: Arc::clone(&freed),
                 replaced: AtomicBool::new(false),
             };
@@ -71,7 +75,7 @@ impl Pools {
             (name.clone(), Arc::new(pool))
         };
         let by_name = config.pools.iter().map(pool).collect();
-        Self { members, by_name, freed }
+        Self { members, by_name, freed, failing }
     }
 
     /// A pool by its name.

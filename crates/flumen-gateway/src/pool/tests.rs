@@ -39,6 +39,46 @@ async fn a_broken_upstream_is_left_out_and_the_last_one_never() {
     assert_eq!(closed, 1, "never all open at once");
 }
 
+#[test]
+fn upstreams_that_fail_at_the_same_moment_do_not_all_open() {
+    let mut config = Config::embedded();
+    config.health.failures = 1;
+    let upstream = config.upstreams["sim"].clone();
+    for name in ["a", "b"] {
+        config.upstreams.insert(name.to_owned(), upstream.clone());
+    }
+    for pool in ["p", "q"] {
+        let members = ["a", "b"].map(|name| (name.to_owned(), 1.0));
+        config.pools.insert(pool.to_owned(), config::Pool::of(BTreeMap::from(members)));
+    }
+    let pools = Pools::new(&config, None);
+    let upstreams = [("a", "p"), ("b", "q")];
+    let (here, rounds) = (std::sync::atomic::AtomicUsize::new(0), 1..=100_000);
+    // Both go on when both are here.
+    let meet = |time: usize| {
+        here.fetch_add(1, Relaxed);
+        while here.load(Relaxed) < 2 * time {
+            std::thread::yield_now();
+        }
+    };
+    let fail = |(name, pool): (&str, &str), avoid: &str| {
+        for round in rounds.clone() {
+            let mut attempt = attempt(pools.get(pool).unwrap(), &[avoid]).unwrap();
+            meet(3 * round - 2);
+            attempt.failed();
+            meet(3 * round - 1);
+            let open = upstreams.map(|(name, _)| pools.member(name).unwrap().standing().breaker == "open");
+            meet(3 * round);
+            pools.member(name).unwrap().hold(false);
+            assert_ne!(open, [true; 2], "round {round}");
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| fail(upstreams[0], "b"));
+        fail(upstreams[1], "a");
+    });
+}
+
 #[tokio::test(start_paused = true)]
 async fn only_the_request_that_tries_it_again_closes_a_breaker() {
     let pool = pool(|_| {});
