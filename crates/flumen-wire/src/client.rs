@@ -130,10 +130,9 @@ impl Client {
     /// See [`ErrorKind`]; timeouts other than those of connecting are the caller's.
     pub async fn send(&self, request: &Request) -> Result<Response, Error> {
         let started = Instant::now();
-        if let Some(addresses) = self.inner.connector.renewed().await {
-            self.inner.pool.follow(&addresses);
-        }
-        while let Some(connection) = self.inner.pool.take() {
+        loop {
+            self.follow().await;
+            let Some(connection) = self.inner.pool.take() else { break };
             let timings = Timings { reused: true, started, ..Timings::new() };
             match self.exchange(connection, request, None, timings).await {
                 Err(error) if error.kind() == ErrorKind::ClosedBeforeResponse => {}
@@ -160,8 +159,16 @@ impl Client {
         body: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
     ) -> Result<Response, Error> {
         let mut timings = Timings::new();
+        self.follow().await;
         let connection = self.inner.connector.connect(&mut timings).await?;
         self.exchange(connection, request, Some(body.boxed()), timings).await
+    }
+
+    /// Leaves connections to addresses that the endpoint no longer has.
+    async fn follow(&self) {
+        if let Some(addresses) = self.inner.connector.renewed(&self.inner.pool).await {
+            self.inner.pool.follow(&addresses);
+        }
     }
 
     async fn exchange(
@@ -183,3 +190,6 @@ impl Client {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,7 +17,9 @@ use tokio_rustls::TlsConnector;
 use tower::Service;
 
 use super::{
-    Endpoint, Error, ErrorKind, Options, Protocol, Timings, http2, pool::Connection, resolve::Known,
+    Endpoint, Error, ErrorKind, Options, Protocol, Timings, http2,
+    pool::{Connection, Pool},
+    resolve::Known,
     socket::Io,
 };
 use crate::tls;
@@ -32,6 +34,8 @@ pub(super) struct Connector {
     names: Arc<Known>,
 }
 
+/// Longest time for a name's new addresses while there are connections to the old ones.
+const WAIT_WITH_KEPT: Duration = Duration::from_millis(500);
 /// Receive buffer asked of the kernel. Small, so that a server whose answer is not read feels it soon.
 const RECEIVE_BUFFER: usize = 64 * 1024;
 
@@ -61,18 +65,15 @@ impl Connector {
         &self.endpoint
     }
 
-    /// When the time of the endpoint's addresses is over: those that it has now.
-    pub(super) async fn renewed(&self) -> Option<Vec<std::net::IpAddr>> {
+    /// When the time of the endpoint's addresses is over: those that it has now. With connections at hand, the name is not
+    /// waited for as long as it may take to connect.
+    pub(super) async fn renewed(&self, kept: &Pool) -> Option<Vec<std::net::IpAddr>> {
         if !self.names.is_over() {
             return None;
         }
-        match timeout(self.connect_timeout, self.names.addresses()).await {
-            Ok(Ok(addresses)) if !addresses.is_empty() => Some(addresses),
-            _ => {
-                self.names.prolong();
-                None
-            }
-        }
+        let wait =
+            if kept.is_empty() { self.connect_timeout } else { self.connect_timeout.min(WAIT_WITH_KEPT) };
+        self.names.renewed(wait).await
     }
 
     pub(super) async fn connect(&self, timings: &mut Timings) -> Result<Connection, Error> {

@@ -59,6 +59,13 @@ impl Pool {
         None
     }
 
+    /// Whether none waits, alive or not.
+    pub(super) fn is_empty(&self) -> bool {
+        let mut idle = self.lock();
+        self.expire(&mut idle);
+        idle.is_empty()
+    }
+
     /// Drops connections to addresses that are not among these.
     pub(super) fn follow(&self, addresses: &[IpAddr]) {
         self.lock().retain(|(_, connection)| connection.peer().is_none_or(|peer| addresses.contains(&peer)));

@@ -12,7 +12,7 @@ use hickory_resolver::{
     config::{NameServerConfig, ResolverConfig},
     net::runtime::TokioRuntimeProvider,
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 /// Resolves host names. Cheap to clone; belongs to the runtime that first uses it.
 #[derive(Clone, Default)]
@@ -36,6 +36,8 @@ pub(super) struct Found {
 /// Records are asked for again after this time at the latest, and not more often than the other.
 const LONGEST: Duration = Duration::from_mins(10);
 const SHORTEST: Duration = Duration::from_secs(1);
+/// After a failure the old addresses are used for this long before somebody asks again.
+const AFTER_FAILURE: Duration = Duration::from_secs(10);
 /// The system's own resolver does not tell how long an address may be used.
 const UNKNOWN: Duration = Duration::from_secs(30);
 
@@ -120,24 +122,23 @@ pub(super) struct Known {
     resolver: Resolver,
     name: String,
     state: Mutex<Option<(Vec<IpAddr>, Instant)>>,
+    /// Held by the one who asks again.
+    renewal: tokio::sync::Mutex<()>,
 }
 
 impl Known {
     pub(super) fn new(resolver: Resolver, name: &str) -> Self {
-        Self { resolver, name: name.to_owned(), state: Mutex::default() }
+        let (state, renewal) = Default::default();
+        Self { resolver, name: name.to_owned(), state, renewal }
     }
 
-    /// The addresses, asked for again if their time is over.
+    /// The addresses, as they were last known: whoever connects has [renewed](Self::renewed) them before.
     pub(super) async fn addresses(&self) -> io::Result<Vec<IpAddr>> {
-        if let Some((addresses, until)) = &*self.state()
-            && *until > Instant::now()
-        {
+        if let Some((addresses, _)) = &*self.state() {
             return Ok(addresses.clone());
         }
         let found = self.resolver.resolve(&self.name).await?;
-        if self.resolver.keeps() {
-            *self.state() = Some((found.addresses.clone(), Instant::now() + found.lives));
-        }
+        self.keep(&found);
         Ok(found.addresses)
     }
 
@@ -146,10 +147,31 @@ impl Known {
         self.state().as_ref().is_some_and(|(_, until)| *until <= Instant::now())
     }
 
-    /// Uses what is known for a little longer: better an old address than none.
-    pub(super) fn prolong(&self) {
-        if let Some((_, until)) = &mut *self.state() {
-            *until = Instant::now() + SHORTEST;
+    /// Asks again when the time of the addresses is over. Nothing where they stay in use: another one is asking, or there is no
+    /// answer in time; better an old address than none.
+    pub(super) async fn renewed(&self, wait: Duration) -> Option<Vec<IpAddr>> {
+        let _one = self.renewal.try_lock().ok()?;
+        if !self.is_over() {
+            return None;
+        }
+        match timeout(wait, self.resolver.resolve(&self.name)).await {
+            Ok(Ok(found)) if !found.addresses.is_empty() => {
+                self.keep(&found);
+                Some(found.addresses)
+            }
+            _ => {
+                tracing::debug!(name = self.name, "no new addresses; the old ones stay in use");
+                if let Some((_, until)) = &mut *self.state() {
+                    *until = Instant::now() + AFTER_FAILURE;
+                }
+                None
+            }
+        }
+    }
+
+    fn keep(&self, found: &Found) {
+        if self.resolver.keeps() && !found.addresses.is_empty() {
+            *self.state() = Some((found.addresses.clone(), Instant::now() + found.lives));
         }
     }
 
