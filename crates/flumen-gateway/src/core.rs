@@ -128,7 +128,8 @@ impl Core {
 
     /// All metrics as text.
     pub(crate) fn scrape(&self) -> String {
-        self.shared.metrics.scrape(&self.shared.gate, &*self.shared.store, self.routing.load().pools())
+        let Shared { metrics, gate, store, access, .. } = &self.shared;
+        metrics.scrape(gate, &**store, self.routing.load().pools(), access)
     }
 }
 

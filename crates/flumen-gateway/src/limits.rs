@@ -24,8 +24,15 @@ const MOST: usize = 100_000;
 #[derive(Debug)]
 pub(crate) struct Limiter {
     everybody: ArcSwap<Limits>,
-    scopes: Mutex<HashMap<Name, Arc<Scope>>>,
+    scopes: Mutex<HashMap<Name, Known>>,
     clock: Arc<Clock>,
+}
+
+/// A scope, and whether it is the configuration that names whose it is.
+#[derive(Debug)]
+struct Known {
+    scope: Arc<Scope>,
+    declared: bool,
 }
 
 /// Whose limits. The order is that in which they are locked.
@@ -118,7 +125,9 @@ impl Limiter {
         if limited.is_empty() {
             return Ok(Held { held: None, names: Vec::new() });
         }
-        let scopes = limited.iter().map(|(name, allowance)| self.scope(name, *allowance)).collect();
+        let declared = |name: &Name| !matches!(name, Name::Tenant(_)) || tenant.declared;
+        let scopes =
+            limited.iter().map(|(name, allowance)| self.scope(name, declared(name), *allowance)).collect();
         let names: Vec<_> = limited.into_iter().map(|(name, _)| name).collect();
         let need = Need { input: estimate_input, output: estimate_output };
         match take(scopes, need, &self.clock) {
@@ -127,20 +136,21 @@ impl Limiter {
         }
     }
 
-    fn scope(&self, name: &Name, allowance: Allowance) -> Arc<Scope> {
+    fn scope(&self, name: &Name, declared: bool, allowance: Allowance) -> Arc<Scope> {
         let now = self.clock.now();
         let mut scopes = self.lock();
-        if let Some(scope) = scopes.get(name) {
-            let scope = Arc::clone(scope);
+        if let Some(known) = scopes.get_mut(name) {
+            known.declared = declared;
+            let scope = Arc::clone(&known.scope);
             drop(scopes);
             scope.adapt(allowance, now);
             return scope;
         }
         if scopes.len() >= MOST {
-            forget(&mut scopes, |name, _| matches!(name, Name::Tenant(_)));
+            forget(&mut scopes, |known| !known.declared);
         }
         let scope = Arc::new(Scope::new(allowance, now));
-        scopes.insert(name.clone(), Arc::clone(&scope));
+        scopes.insert(name.clone(), Known { scope: Arc::clone(&scope), declared });
         scope
     }
 
@@ -166,8 +176,8 @@ impl Limiter {
         let scopes = self.lock();
         let now = self.clock.now();
         let levels = names.iter().enumerate().filter_map(|(place, name)| Some((place, scopes.get(name)?)));
-        let levels =
-            levels.flat_map(|(place, scope)| scope.levels(now).into_iter().map(move |level| (place, level)));
+        let levels = levels
+            .flat_map(|(place, known)| known.scope.levels(now).into_iter().map(move |level| (place, level)));
         let levels: Vec<_> = levels.collect();
         failure.headers = Some(Box::new(headers::of(&levels, names)));
         failure
@@ -186,18 +196,18 @@ impl Limiter {
 
     fn tidy(&self) {
         let now = self.clock.now();
-        forget(&mut self.lock(), |_, scope| scope.is_idle(now));
+        forget(&mut self.lock(), |known| known.scope.is_idle(now));
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Name, Arc<Scope>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Name, Known>> {
         self.scopes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Forgets scopes that no request holds.
-fn forget(scopes: &mut HashMap<Name, Arc<Scope>>, which: impl Fn(&Name, &Scope) -> bool) {
+fn forget(scopes: &mut HashMap<Name, Known>, which: impl Fn(&Known) -> bool) {
     // Whoever takes one up does it under the same lock.
-    scopes.retain(|name, scope| Arc::strong_count(scope) > 1 || !which(name, scope));
+    scopes.retain(|_, known| Arc::strong_count(&known.scope) > 1 || !which(known));
 }
 
 fn allowance(limits: &Limits) -> Allowance {

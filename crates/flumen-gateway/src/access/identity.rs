@@ -70,9 +70,12 @@ impl fmt::Debug for Tenant {
 }
 
 impl Tenant {
+    /// Whoever comes where nobody is asked for a name.
+    pub(crate) const ANONYMOUS: &'static str = "anonymous";
+
     /// The name for people and labels.
     pub(crate) fn label(&self) -> &str {
-        if self.name.is_empty() { "anonymous" } else { &self.name }
+        if self.name.is_empty() { Self::ANONYMOUS } else { &self.name }
     }
 }
 

@@ -130,6 +130,11 @@ impl Access {
         roster.origins.contains("*") || origin.to_str().is_ok_and(|origin| roster.origins.contains(origin))
     }
 
+    /// Whether the configuration names this tenant.
+    pub(crate) fn declares(&self, tenant: &str) -> bool {
+        self.roster.load().tenants.named.contains_key(tenant)
+    }
+
     pub(super) fn roster(&self) -> Arc<Roster> {
         self.roster.load_full()
     }

@@ -92,6 +92,30 @@ async fn who_is_idle_is_forgotten_and_who_is_not_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn beyond_a_number_of_scopes_only_those_that_nobody_declared_are_forgotten() {
+    let limiter = Limiter::new(&NONE);
+    let daily = Limits { tokens_per_day: Some(100), ..NONE };
+    let of = |name: &str, declared| {
+        let mut identity = identity(name, daily.clone(), NONE);
+        let mut tenant = (*identity.tenant).clone();
+        tenant.declared = declared;
+        (identity.tenant, identity.key) = (Arc::new(tenant), None);
+        identity
+    };
+    let ask = |who: &Identity| {
+        limiter.admit(who, "m", &NONE, 100, 0).map(|held| held.settle(Some(100), Some(0))).is_ok()
+    };
+    let (acme, first) = (of("acme", true), of("first", false));
+    assert!(ask(&acme) && ask(&first) && !ask(&acme) && !ask(&first));
+    for number in 0..MOST {
+        assert!(ask(&of(&format!("t{number}"), false)));
+    }
+    assert!(limiter.lock().len() < MOST);
+    assert!(!ask(&acme), "its budget of the day is used up");
+    assert!(ask(&first));
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_limits_nothing_is_kept() {
     let limiter = Limiter::new(&NONE);
     let held = limiter.admit(&Identity::anonymous(), "m", &NONE, 1, 1).unwrap();

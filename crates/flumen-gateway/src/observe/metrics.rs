@@ -28,7 +28,7 @@ use super::{
     tenants::Tenants,
     totals::{Sums, Totals},
 };
-use crate::pool::Pools;
+use crate::{access::Access, pool::Pools};
 
 mod pools;
 
@@ -383,8 +383,8 @@ impl Metrics {
     }
 
     /// The text that Prometheus scrapes (OpenMetrics).
-    pub(crate) fn scrape(&self, gate: &Gate, store: &dyn Store, pools: &Pools) -> String {
-        self.pools.read(pools);
+    pub(crate) fn scrape(&self, gate: &Gate, store: &dyn Store, pools: &Pools, access: &Access) -> String {
+        self.pools.read(pools, |tenant| self.tenants.label(tenant, access.declares(tenant)));
         let whole = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         let holding = store.holding();
         self.kept.set(whole(holding.streams as u64));

@@ -1,6 +1,6 @@
 //! The metrics of pools, their queues and their upstreams.
 
-use std::sync::atomic::AtomicU64;
+use std::{collections::HashMap, sync::atomic::AtomicU64, time::Duration};
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -42,6 +42,15 @@ struct PoolLabels {
 struct ShareLabels {
     pool: String,
     tenant: String,
+}
+
+/// Tenants of one pool that have the same label.
+#[derive(Debug, Default)]
+struct Sum {
+    service: f64,
+    share: f64,
+    waiting: usize,
+    oldest_wait: Duration,
 }
 
 /// Tenants of one pool that metrics tell apart; those that got most come first.
@@ -114,12 +123,12 @@ impl PoolMetrics {
     }
 
     /// Notes how long a request waited.
-    pub(super) fn waited(&self, pool: &str, wait: std::time::Duration) {
+    pub(super) fn waited(&self, pool: &str, wait: Duration) {
         self.wait.get_or_create(&labels(pool)).observe(wait.as_secs_f64());
     }
 
-    /// Takes over how things stand now.
-    pub(super) fn read(&self, pools: &Pools) {
+    /// Takes over how things stand now. Tenants with the same label are summed up.
+    pub(super) fn read(&self, pools: &Pools, label: impl Fn(&str) -> String) {
         for gauges in [&self.waiting, &self.running, &self.slots] {
             gauges.clear();
         }
@@ -133,16 +142,21 @@ impl PoolMetrics {
             self.waiting.get_or_create(&of).set(whole(now.waiting));
             self.running.get_or_create(&of).set(whole(now.in_flight));
             self.slots.get_or_create(&of).set(whole(now.slots));
+            // Summed up before they are set: somebody else may scrape at the same time.
+            let mut sums = HashMap::<String, Sum>::new();
             for tenant in now.tenants.into_iter().take(TENANTS) {
-                let name =
-                    if tenant.name.is_empty() { "anonymous".to_owned() } else { tenant.name.to_string() };
-                let of = ShareLabels { pool: pool.name().to_owned(), tenant: name };
-                self.served.get_or_create(&of).set(tenant.service);
-                self.share.get_or_create(&of).set(tenant.share);
-                self.tenant_waiting.get_or_create(&of).set(whole(tenant.waiting));
-                self.tenant_oldest
-                    .get_or_create(&of)
-                    .set(tenant.oldest_wait.unwrap_or_default().as_secs_f64());
+                let sum = sums.entry(label(&tenant.name)).or_default();
+                sum.service += tenant.service;
+                sum.share += tenant.share;
+                sum.waiting += tenant.waiting;
+                sum.oldest_wait = sum.oldest_wait.max(tenant.oldest_wait.unwrap_or_default());
+            }
+            for (tenant, sum) in sums {
+                let of = ShareLabels { pool: pool.name().to_owned(), tenant };
+                self.served.get_or_create(&of).set(sum.service);
+                self.share.get_or_create(&of).set(sum.share);
+                self.tenant_waiting.get_or_create(&of).set(whole(sum.waiting));
+                self.tenant_oldest.get_or_create(&of).set(sum.oldest_wait.as_secs_f64());
             }
         }
         self.up.clear();
@@ -158,4 +172,48 @@ impl PoolMetrics {
 
 fn labels(pool: &str) -> PoolLabels {
     PoolLabels { pool: pool.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use flumen_admit::{Asked, Priority};
+
+    use super::{super::super::tenants::Tenants, *};
+    use crate::config::{self, Config};
+
+    #[tokio::test(start_paused = true)]
+    async fn tenants_beyond_the_number_of_labels_are_summed_up() {
+        let mut config = Config::embedded();
+        let mut pool = config::Pool::of(BTreeMap::from([("sim".to_owned(), 1.0)]));
+        pool.concurrency = 1;
+        config.pools.insert("p".to_owned(), pool);
+        let pools = Pools::new(&config, None);
+        let enter = |tenant: &str| {
+            let asked = Asked { tenant: tenant.into(), weight: 1.0, priority: Priority::Normal, input: 10 };
+            pools.get("p").unwrap().enter(asked).unwrap()
+        };
+        let mut tickets = vec![enter("declared"), enter("late")];
+        tokio::time::advance(Duration::from_secs(2)).await;
+        tickets.extend(["later", "later", "known", ""].map(enter));
+
+        let (metrics, tenants) = (PoolMetrics::new(), Tenants::default());
+        // The others have counted them already.
+        tenants.label("known", false);
+        (1..1000).for_each(|number| drop(tenants.label(&format!("t{number}"), false)));
+        for _ in 0..2 {
+            metrics.read(&pools, |name| tenants.label(name, name == "declared"));
+            let of = |tenant: &str| ShareLabels { pool: "p".to_owned(), tenant: tenant.to_owned() };
+            let waiting = |tenant| metrics.tenant_waiting.get(&of(tenant)).map(|gauge| gauge.get());
+            assert_eq!(
+                ["declared", "known", "anonymous", "other"].map(waiting),
+                [Some(0), Some(1), Some(1), Some(3)]
+            );
+            assert_eq!(["late", "later"].map(waiting), [None, None]);
+            let oldest = metrics.tenant_oldest.get(&of("other")).unwrap().get();
+            assert!((oldest - 2.0).abs() < 0.01, "{oldest}");
+        }
+        drop(tickets);
+    }
 }
