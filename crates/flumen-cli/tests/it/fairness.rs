@@ -1,6 +1,6 @@
 //! Whoever asks much does not slow down whoever asks little: the order of turns, step by step.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -143,7 +143,19 @@ async fn the_higher_class_goes_first_and_waiting_lifts_the_lower() {
     let mut line = Line::behind(&gateway, &mut stepper, "x").await;
     line.joins("z").await;
     // Twice the ageing at least makes it interactive; more does no harm.
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let oldest = "flumen_tenant_oldest_wait_seconds{pool=\"p\",tenant=\"z\"} ";
+    soon(async {
+        loop {
+            let metrics = gateway.metrics().await;
+            let wait =
+                metrics.split_once(oldest).and_then(|(_, rest)| rest.lines().next()?.parse::<f64>().ok());
+            if wait.is_some_and(|wait| wait > 0.25) {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
     for _ in 0..2 {
         line.joins("i").await;
     }

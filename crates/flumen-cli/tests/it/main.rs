@@ -17,6 +17,7 @@ mod drain;
 mod errors;
 mod failover;
 mod fairness;
+mod faults;
 mod health;
 mod http2;
 mod kept;

@@ -37,7 +37,7 @@ pub(crate) async fn until_metric(gateway: &Gateway, line: &str) {
     let line = format!("\n{line}\n");
     soon(async {
         while !format!("\n{}", gateway.metrics().await).contains(&line) {
-            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            tokio::task::yield_now().await;
         }
     })
     .await;
