@@ -15,7 +15,7 @@ use crate::{
     journey::Journey,
     limits::Held,
     live::{Live, Phase, stopped},
-    observe::Record,
+    observe::{Record, metrics::RouteMetrics},
     pool::{Place, Pool},
     provider::Call,
     relay::{Relay, timed_out},
@@ -73,7 +73,7 @@ impl Dispatch {
     ///
     /// # Errors
     /// When no answer came; an answer with an error status is an answer.
-    pub(crate) async fn send(self) -> Result<Answering, Failure> {
+    pub(crate) async fn send(self: Box<Self>) -> Result<Answering, Failure> {
         let came = Instant::now();
         let place = tokio::select! {
             biased;
@@ -156,8 +156,8 @@ impl Answering {
     }
 
     /// Moves the events of the answer into a sink.
-    pub(crate) fn relay(self, sink: Sink) -> Relay {
-        Relay::new(self.response.body, sink, self.journey)
+    pub(crate) fn relay(self, sink: Sink, metrics: RouteMetrics) -> Relay {
+        Relay::new(self.response.body, sink, metrics, self.journey)
     }
 }
 

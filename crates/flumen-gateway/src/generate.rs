@@ -108,7 +108,7 @@ async fn answer(
         Answer::Stream(Kept::Same(stream)) => same(&core, &identity, stream, &wish, delivery).await,
         Answer::Stream(Kept::NoRoom(dispatch)) | Answer::Plain(dispatch) => {
             let delivery = Delivery { pacing: dispatch.pacing, ..delivery };
-            plain(&core, *dispatch, delivery).await
+            plain(&core, dispatch, delivery).await
         }
     }
 }
@@ -171,7 +171,7 @@ pub(crate) async fn begin(
     let most = of_one.max_tokens.filter(|_| endpoint.streams);
     let (edited, withhold_usage) =
         asked.for_upstream(Edits { model: target.rename, ask_usage: stream, most });
-    let dispatch = Dispatch {
+    let dispatch = Box::new(Dispatch {
         pool: Arc::clone(target.pool),
         model: target.model.to_owned(),
         key: target.pool.key(&headers, asked.prompt()),
@@ -194,9 +194,9 @@ pub(crate) async fn begin(
         record,
         shutdown: core.shutdown().clone(),
         routing: Arc::clone(&routing),
-    };
+    });
     if !stream || !wish.resumable(target.resume) {
-        return Ok(Answer::Plain(Box::new(dispatch)));
+        return Ok(Answer::Plain(dispatch));
     }
     let origin = Origin {
         wish,
@@ -223,7 +223,7 @@ async fn same(
     Ok(reply(core, identity, found, delivery))
 }
 
-async fn plain(core: &Core, dispatch: Dispatch, delivery: Delivery) -> Result<Response, Failure> {
+async fn plain(core: &Core, dispatch: Box<Dispatch>, delivery: Delivery) -> Result<Response, Failure> {
     let routing = core.routing();
     let config = &routing.config().stream;
     let (stream, announce) = (dispatch.call.stream, dispatch.pool.config().queue.announce);
@@ -256,15 +256,15 @@ async fn begun(
 /// Starts the relay of an answer that has begun. It is owned by its log: when the cursor is dropped, it ends at once.
 fn relayed(answering: Answering, config: &Stream) -> (Cursor<Burst>, HeaderMap, Counter) {
     let metrics = answering.journey.metrics();
-    let (writer, cursor) = log_in(marks(config), metrics.buffered);
-    let headers = answering.response.headers.clone();
-    tokio::spawn(answering.relay(Sink::Passing(writer)).run());
-    (cursor, headers, metrics.frames_out)
+    let (writer, cursor) = log_in(marks(config), Arc::clone(&metrics.buffered));
+    let (headers, frames_out) = (answering.response.headers.clone(), metrics.frames_out.clone());
+    tokio::spawn(answering.relay(Sink::Passing(writer), metrics).run());
+    (cursor, headers, frames_out)
 }
 
 /// A stream whose client is told of the queue: when its turn does not come soon, the response begins with comments.
 async fn announced(
-    dispatch: Dispatch,
+    dispatch: Box<Dispatch>,
     config: &Stream,
     delivery: Delivery,
     patience: Duration,

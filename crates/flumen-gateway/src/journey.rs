@@ -30,7 +30,7 @@ use ask::{Answer, Trouble, ask};
 
 /// An admitted request: its place, the upstream that it is at, and those that it has been at.
 pub(crate) struct Journey {
-    dispatch: Dispatch,
+    dispatch: Box<Dispatch>,
     place: Place,
     /// When it was admitted: the clocks of the answer start here.
     began: Instant,
@@ -46,7 +46,7 @@ type Asking = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
 impl Journey {
     /// A request that has just been admitted.
-    pub(crate) fn new(dispatch: Dispatch, place: Place) -> Self {
+    pub(crate) fn new(dispatch: Box<Dispatch>, place: Place) -> Self {
         let began = Instant::now();
         Self { dispatch, place, began, attempt: None, been: Vec::new(), tries: 0, heard: false }
     }

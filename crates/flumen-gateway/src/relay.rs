@@ -66,8 +66,8 @@ const TAIL: Duration = Duration::from_millis(100);
 
 impl Relay {
     /// A relay from a response body into a sink.
-    pub(crate) fn new(body: Body, sink: Sink, journey: Journey) -> Self {
-        let (record, metrics) = (Arc::clone(journey.record()), journey.metrics());
+    pub(crate) fn new(body: Body, sink: Sink, metrics: RouteMetrics, journey: Journey) -> Self {
+        let record = Arc::clone(journey.record());
         Self {
             body,
             sink,
@@ -137,7 +137,8 @@ impl Relay {
                     .with_code("upstream_told"),
                 _ => return stop,
             };
-            let Some((response, seam)) = self.again(&end).await? else { return stop };
+            // Seldom needed, and large: an open stream does not carry it around.
+            let Some((response, seam)) = Box::pin(self.again(&end)).await? else { return stop };
             self.metrics.active.dec();
             self.metrics = self.journey.metrics();
             self.metrics.active.inc();

@@ -72,7 +72,11 @@ pub(crate) struct Origin<'a> {
 ///
 /// # Errors
 /// 422 for an idempotency key that another request has used.
-pub(crate) async fn keep(core: &Arc<Core>, origin: Origin<'_>, dispatch: Dispatch) -> Result<Kept, Failure> {
+pub(crate) async fn keep(
+    core: &Arc<Core>,
+    origin: Origin<'_>,
+    dispatch: Box<Dispatch>,
+) -> Result<Kept, Failure> {
     let Origin { wish, dialect, model, path, body, resume, marks } = origin;
     let key = wish.key()?;
     let id = StreamId::random().map_err(|_| Failure::internal("there are no random numbers"))?;
@@ -87,7 +91,7 @@ pub(crate) async fn keep(core: &Arc<Core>, origin: Origin<'_>, dispatch: Dispatc
         Ok(producer) => producer,
         Err(Refused::Full { what }) => {
             tracing::warn!("a stream is not resumable: {what} is used up");
-            return Ok(Kept::NoRoom(Box::new(dispatch)));
+            return Ok(Kept::NoRoom(dispatch));
         }
         Err(refused) => return Err(super::attach::refusal(&refused)),
     };
@@ -119,7 +123,7 @@ fn start(
     key: Option<(String, String)>,
     producer: Producer,
     reader: Reader,
-    dispatch: Dispatch,
+    dispatch: Box<Dispatch>,
 ) -> Kept {
     {
         let mut facts = dispatch.record.facts();
@@ -146,7 +150,7 @@ struct Generation {
 }
 
 impl Generation {
-    async fn run(mut self, dispatch: Dispatch) {
+    async fn run(mut self, dispatch: Box<Dispatch>) {
         let record = Arc::clone(&dispatch.record);
         let sent = tokio::select! {
             biased;
@@ -176,7 +180,8 @@ impl Generation {
         let headers = answering.response.headers.clone();
         // Whoever asked may be gone; the generation goes on.
         let _ = self.tell.send(Ok(headers));
-        answering.relay(Sink::kept(self.producer)).run().await;
+        let metrics = answering.journey.metrics();
+        answering.relay(Sink::kept(self.producer), metrics).run().await;
     }
 
     /// The answer never began: whoever asked gets a real status, others the error, and the request can be made again.
