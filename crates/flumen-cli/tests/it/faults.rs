@@ -100,7 +100,7 @@ fn verdict(status: u16, text: &str) -> Result<bool, String> {
         errors += usize::from(event["error"].is_object());
         words += event["choices"][0]["delta"]["content"].as_str().unwrap_or_default();
     }
-    let whole: String = (0..TOKENS).map(|token| format!("w{token} ")).collect();
+    let whole = (0..TOKENS).fold(String::new(), |text, token| text + "w" + &token.to_string() + " ");
     match (done, errors) {
         (1, 0) if words == whole => Ok(true),
         (0, 1) if whole.starts_with(&words) => Ok(false),
