@@ -214,7 +214,8 @@ async fn the_second_upstream_is_let_go_when_the_first_wins() {
 
 #[tokio::test]
 async fn a_hedge_that_is_refused_does_not_win() {
-    for status in ["500 Internal Server Error", "503 Service Unavailable", "401 Unauthorized"] {
+    let told = "200 OK: an error event";
+    for status in ["500 Internal Server Error", "503 Service Unavailable", "401 Unauthorized", told] {
         let (go, gone) = tokio::sync::oneshot::channel::<()>();
         let gone = std::sync::Mutex::new(Some(gone));
         let first = Upstream::start(move |mut conn| {
@@ -228,7 +229,12 @@ async fn a_hedge_that_is_refused_does_not_win() {
         })
         .await;
         let second = Upstream::start(move |mut conn| async move {
-            conn.json_answer(status, "", "{}").await;
+            if status == told {
+                conn.stream_head().await;
+                conn.chunk(b"data: {\"error\":{\"message\":\"m\"}}\n\n").await;
+            } else {
+                conn.json_answer(status, "", "{}").await;
+            }
             conn.closed().await;
         })
         .await;
