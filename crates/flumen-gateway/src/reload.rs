@@ -137,3 +137,38 @@ fn take_over(
     }
     Ok((files, fixed))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{path::Path, sync::mpsc, thread, time::Duration};
+
+    use super::*;
+    use crate::{Gateway, config::Config};
+
+    fn config(body: &str) -> Result<Loaded, ConfigError> {
+        let text = format!("[server]\nthreads = 1\nlisten = \"127.0.0.1:0\"\nmax_body_size = \"{body}\"\n");
+        Config::parse(&text, Path::new("x"), std::iter::empty())
+    }
+
+    #[test]
+    fn an_older_configuration_never_follows_a_newer_one() {
+        let gateway = Gateway::bind(config("1KiB").unwrap()).unwrap();
+        let (begun, begins) = mpsc::sync_channel(1);
+        let (done, ends) = mpsc::sync_channel(1);
+        let control = gateway.control();
+        let slow = thread::spawn(move || {
+            reload(&control, || {
+                let older = config("2KiB");
+                begun.send(()).unwrap();
+                // Time enough for the newer one to overtake it, if it could.
+                let _ = ends.recv_timeout(Duration::from_millis(200));
+                older
+            })
+        });
+        begins.recv().unwrap();
+        reload(&gateway.control(), || config("3KiB")).unwrap();
+        let _ = done.try_send(());
+        slow.join().unwrap().unwrap();
+        assert_eq!(gateway.control().config().server.max_body_size, 3 << 10);
+    }
+}

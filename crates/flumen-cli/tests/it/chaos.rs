@@ -6,12 +6,12 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
-    time::Duration,
 };
 
 use serde_json::{Value, json};
 use tokio::{
     process::{Child, Command},
+    sync::watch,
     task::JoinSet,
 };
 
@@ -38,22 +38,36 @@ async fn send(signal: &str, child: &Child) {
     }
 }
 
-/// Kills, starts and freezes until it is aborted.
-async fn havoc(ports: [u16; 3], mut random: fastrand::Rng, kills: Arc<AtomicUsize>) {
+/// Kills, starts and freezes until it is aborted. What happens when follows from how many answers have ended, so that a slow
+/// machine sees as much of it as a quick one.
+async fn havoc(
+    ports: [u16; 3],
+    mut random: fastrand::Rng,
+    kills: Arc<AtomicUsize>,
+    mut ended: watch::Receiver<usize>,
+) {
     let mut servers = ports.map(simulator);
     loop {
         let at = random.usize(..3);
-        tokio::time::sleep(Duration::from_millis(random.u64(5..80))).await;
+        further(&mut ended, random.usize(1..20)).await;
         if random.u32(..4) == 0 {
             send("STOP", &servers[at]).await;
-            tokio::time::sleep(Duration::from_millis(random.u64(100..900))).await;
+            further(&mut ended, random.usize(10..60)).await;
             send("CONT", &servers[at]).await;
             continue;
         }
         let _ = servers[at].kill().await;
         kills.fetch_add(1, SeqCst);
-        tokio::time::sleep(Duration::from_millis(random.u64(..60))).await;
+        further(&mut ended, random.usize(..20)).await;
         servers[at] = simulator(ports[at]);
+    }
+}
+
+/// Waits until so many further answers have ended. Two servers run meanwhile, so they do.
+async fn further(ended: &mut watch::Receiver<usize>, answers: usize) {
+    let then = *ended.borrow() + answers;
+    if ended.wait_for(|ended| *ended >= then).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 
@@ -108,7 +122,9 @@ async fn under_kills_and_stalls_everybody_is_answered_or_told_and_no_place_is_lo
         let words = chunks.map(|chunk| chunk["choices"][0]["delta"]["content"].clone());
         words.filter_map(|word| word.as_str().map(str::to_owned)).collect::<String>()
     };
-    let chaos = tokio::spawn(havoc(ports, fastrand::Rng::with_seed(seed), Arc::clone(&kills)));
+    let (end, ended) = watch::channel(0);
+    let end = Arc::new(end);
+    let chaos = tokio::spawn(havoc(ports, fastrand::Rng::with_seed(seed), Arc::clone(&kills), ended));
     let next = Arc::new(AtomicUsize::new(0));
     let mut clients = JoinSet::new();
     for client in 0..AT_ONCE {
@@ -117,11 +133,14 @@ async fn under_kills_and_stalls_everybody_is_answered_or_told_and_no_place_is_lo
             body["model"] = json!("plain");
         }
         let (address, body, whole, next) = (gateway.address, body, whole.clone(), Arc::clone(&next));
+        let end = Arc::clone(&end);
         clients.spawn(async move {
             let (mut good, mut told) = (0, 0);
             while next.fetch_add(1, SeqCst) < REQUESTS {
                 let headers: &[_] = if client % 2 == 0 { &[] } else { &[("flumen-resume", "1")] };
-                match verdict(&post_with(address, headers, &body).await, &whole) {
+                let verdict = verdict(&post_with(address, headers, &body).await, &whole);
+                end.send_modify(|ended| *ended += 1);
+                match verdict {
                     Ok(true) => good += 1,
                     Ok(false) => told += 1,
                     Err(fault) => panic!("neither whole nor one error: {fault}"),
@@ -138,6 +157,7 @@ async fn under_kills_and_stalls_everybody_is_answered_or_told_and_no_place_is_lo
     chaos.abort();
     println!("{good} whole, {told} told of an error, {} kills", kills.load(SeqCst));
     assert_eq!(good + told, REQUESTS);
+    assert!(kills.load(SeqCst) >= 10, "{kills:?} kills");
     // How many depends on what dies together, and for how long.
     assert!(good > REQUESTS / 10, "some are whole: {good}, {told} told");
     for pool in ["p", "q"] {

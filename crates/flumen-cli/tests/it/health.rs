@@ -1,11 +1,8 @@
 //! Upstreams that do much worse than others, or say that they are unwell, are left out; and slow ones are overtaken.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::SeqCst},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::SeqCst},
 };
 
 use serde_json::{Value, json};
@@ -124,18 +121,15 @@ async fn an_upstream_that_says_it_is_unwell_gets_nothing_until_it_is_well() {
 
 #[tokio::test]
 async fn all_tries_share_one_deadline_to_the_first_token() {
-    let late = Upstream::start(|conn| async move {
-        let _conn = conn;
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    })
-    .await;
+    // Its refusal comes late.
+    let (_late, late) = crate::simulator::start(&[]).await;
     let silent = Upstream::silent().await;
-    let of = [("a", late.address, ""), ("b", silent.address, "")];
+    let of = [("a", late, ""), ("b", silent.address, "")];
     let mut gateway = Gateway::start(&pooled(&of, "", "[timeouts]\nfirst_token = \"4s\"\n")).await;
-    let answer = post(gateway.address, PATH, &chat("m")).await;
+    let answer = post(gateway.address, PATH, &chat("sim:header=500ms,fault=status:503")).await;
     assert_eq!((answer.status, answer.code().as_str()), (504, "first_token_timeout"));
     let line = gateway.access().await;
-    assert_eq!(outcomes(&line), ["a upstream_closed", "b first_token_timeout"], "{line}");
+    assert_eq!(outcomes(&line), ["a upstream_overloaded", "b first_token_timeout"], "{line}");
     // It would be more than four seconds, were the clock started anew.
     assert!(line["attempts"][1]["ms"].as_f64().unwrap() < 3900.0, "{line}");
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Client, Gateway, soon};
+use crate::support::{Answer, Client, Gateway, Upstream, chat, event, soon};
 
 const KEYS: [(&str, &str); 2] = [("alice", "fl-alice-0123456789abcdef"), ("bob", "fl-bob-0123456789abcdef")];
 
@@ -176,6 +176,58 @@ async fn a_stream_ends_with_its_key_at_the_next_frame() {
     stays.until("data:").await;
     let refused = ask(&gateway, "alice", "sim:tokens=1").await;
     assert_eq!((refused.status, &*refused.code()), (401, "invalid_api_key"));
+}
+
+#[tokio::test]
+async fn the_rest_of_an_answer_that_comes_after_its_key_is_gone_stays_here() {
+    let (go, gone) = tokio::sync::oneshot::channel::<()>();
+    let gone = std::sync::Mutex::new(Some(gone));
+    let upstream = Upstream::start(move |mut conn| {
+        let gone = gone.lock().unwrap().take().unwrap();
+        async move {
+            conn.stream_head().await;
+            conn.chunk(event("one").as_bytes()).await;
+            let _ = gone.await;
+            conn.chunk((event("rest") + "data: [DONE]\n\n").as_bytes()).await;
+            conn.finish().await;
+        }
+    })
+    .await;
+    let config = |keys: &str| {
+        let address = upstream.address;
+        format!(
+            "[auth]\n{keys}[upstreams.u]\nbase_url = \"http://{address}/v1\"\n[models.\"*\"]\nupstream = \"u\"\n"
+        )
+    };
+    let mut gateway = Gateway::start(&config(&keys())).await;
+    let mut client = open(&gateway, "alice", &chat("m")).await;
+    client.until("one").await;
+    let (_, bob) = keys().split_once("[keys.bob]").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+    std::fs::write(gateway.file(), config(&format!("[keys.bob]{bob}"))).unwrap();
+    gateway.message("configuration is in force").await;
+    go.send(()).unwrap();
+    let rest = client.until("0\r\n\r\n").await;
+    assert!(rest.contains("key_revoked") && !rest.contains("rest") && !rest.contains("[DONE]"), "{rest}");
+}
+
+#[tokio::test]
+async fn polling_is_no_faster_than_the_stream_would_be() {
+    let shape = "frames_per_second = 50\nshape = \"leaky-bucket\"\n";
+    let mut gateway = limited(&format!("[tenants.alice.limits]\n{shape}")).await;
+    let bearer = format!("Bearer {}", KEYS[0].1);
+    let body = chat("sim:tokens=20").to_string();
+    let mut client = Client::connect(gateway.address).await;
+    let headers = [("authorization", &*bearer), ("prefer", "respond-async")];
+    client.request("POST", "/v1/chat/completions", &headers, &body).await;
+    let id = client.answer().await.json()["id"].as_str().unwrap().to_owned();
+    // The generation has ended: all of it is there at once.
+    while gateway.access().await["dialect"].is_null() {}
+    client.request("GET", &format!("/v1/streams/{id}/poll?after=0"), &headers[..1], "").await;
+    let polled = client.answer().await;
+    assert!(polled.json()["events"].as_array().unwrap().len() >= 20, "{}", polled.text());
+    let line = gateway.access().await;
+    // Nothing here can be too slow, only too fast.
+    assert!(line["total_ms"].as_f64().unwrap() >= 400.0, "{line}");
 }
 
 #[tokio::test]

@@ -110,20 +110,9 @@ async fn prompts_that_begin_alike_go_to_the_same_upstream() {
 
 #[tokio::test]
 async fn the_fastest_to_the_first_token_gets_most() {
-    let slow = Upstream::start(|mut conn| async move {
-        loop {
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-            conn.stream_head().await;
-            conn.chunk((event("s") + "data: [DONE]\n\n").as_bytes()).await;
-            conn.finish().await;
-            if !conn.request().await {
-                return;
-            }
-        }
-    })
-    .await;
+    let (_slow, slow) = crate::simulator::start(&["--first-token", "100ms", "--tokens", "1"]).await;
     let quick = Upstream::named("q").await;
-    let upstreams = [("slow", slow.address, ""), ("quick", quick.address, "")];
+    let upstreams = [("slow", slow, ""), ("quick", quick.address, "")];
     let gateway = Gateway::start(&pooled(&upstreams, "balance = \"fastest\"", "")).await;
     let mut quick = 0;
     for _ in 0..80 {

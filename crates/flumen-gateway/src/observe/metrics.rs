@@ -12,14 +12,8 @@ use flumen_store::Store;
 use flumen_stream::Cause;
 use flumen_wire::listen::Gate;
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text::encode},
-    metrics::{
-        counter::Counter,
-        family::{Family, MetricConstructor},
-        gauge::Gauge,
-        histogram::Histogram,
-        info::Info,
-    },
+    encoding::text::encode,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
     registry::{Registry, Unit},
 };
 
@@ -30,8 +24,13 @@ use super::{
 };
 use crate::{access::Access, pool::Pools};
 
+mod labels;
 mod pools;
 
+use labels::{
+    Buckets, CodeLabels, DURATIONS, ErrorLabels, GAPS, PHASES, RequestLabels, RouteLabels, TokenLabels,
+    UpstreamLabels, WAITS,
+};
 use pools::PoolMetrics;
 
 /// The gateway's metrics. Labels come from the configuration, never from a request, so their number is bounded.
@@ -71,61 +70,6 @@ pub(crate) struct Metrics {
     connections_accepted: Gauge,
     connections_refused: Gauge,
 }
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct RequestLabels {
-    model: String,
-    upstream: String,
-    status: u16,
-    cause: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct RouteLabels {
-    model: String,
-    upstream: String,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct TokenLabels {
-    model: String,
-    upstream: String,
-    kind: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct UpstreamLabels {
-    upstream: String,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct ErrorLabels {
-    cause: &'static str,
-    code: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct CodeLabels {
-    code: &'static str,
-}
-
-/// Upper bounds in seconds.
-#[derive(Clone, Copy, Debug)]
-struct Buckets(&'static [f64]);
-
-impl MetricConstructor<Histogram> for Buckets {
-    fn new_metric(&self) -> Histogram {
-        Histogram::new(self.0.iter().copied())
-    }
-}
-
-const DURATIONS: Buckets =
-    Buckets(&[0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0]);
-const WAITS: Buckets =
-    Buckets(&[0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0]);
-const GAPS: Buckets =
-    Buckets(&[0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0]);
-const PHASES: Buckets = Buckets(&[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0]);
 
 /// The metrics of one route, looked up once per stream.
 #[derive(Clone, Debug)]
