@@ -271,7 +271,7 @@ impl Builder {
         let host = authority.host();
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let secure = scheme == "https";
-        let tls = secure.then(|| tls::client_config(options.extra_roots.clone(), &["http/1.1"]));
+        let tls = secure.then(|| tls::client_config(options.extra_roots.clone(), None, &["http/1.1"]));
         let tls = tls.transpose().map_err(|error| {
             Error::new(ErrorKind::Configuration, "a root certificate is unusable").with(error)
         })?;

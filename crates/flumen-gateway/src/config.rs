@@ -15,6 +15,7 @@ mod fault;
 mod limits;
 mod load;
 mod pool;
+mod rpc;
 mod secret;
 mod section;
 mod shown;
@@ -27,6 +28,7 @@ pub use fault::{ConfigError, Fault};
 pub use limits::{Limits, Shape};
 pub use load::LISTEN;
 pub use pool::{Adaptive, AdaptiveKind, Balance, Continuation, Health, Pool, Priorities, Queue};
+pub use rpc::{Rpc, RpcRequest, RpcTransport};
 pub use secret::Secret;
 
 /// A file that explains every key and shows its default.
@@ -286,6 +288,8 @@ pub struct Upstream {
 pub enum UpstreamKind {
     /// `kind = "openai"`: a server that speaks the OpenAI API.
     OpenAi(OpenAi),
+    /// `kind = "grpc"`, `"thrift-grpc"` or `"ttheader"`: a model service behind RPC.
+    Rpc(Rpc),
     /// `kind = "sim"`: the built-in simulator.
     Sim(Sim),
 }

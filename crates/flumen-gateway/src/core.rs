@@ -3,9 +3,10 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use arc_swap::ArcSwap;
+use flumen_rpc::{Encoding, grpc, ttheader};
 use flumen_store::Store;
 use flumen_wire::{
-    client::{self, Endpoint, Options, Protocol, Resolver},
+    client::{self, Dialer, Endpoint, Options, Protocol, Resolver},
     listen::{Gate, Shutdown},
     tls,
 };
@@ -19,7 +20,7 @@ use crate::{
     live::Roll,
     observe::{Facts, Record, access_log::AccessLog, metrics::Metrics},
     pool::{Pool, Pools},
-    provider::{HttpServer, Sim, Upstream},
+    provider::{HttpServer, Service, Sim, Upstream},
     resume::Keys,
 };
 
@@ -235,6 +236,7 @@ fn upstream_of(
             seed: settings.seed,
             ..flumen_sim::Settings::default()
         }))),
+        config::UpstreamKind::Rpc(rpc) => service_of(rpc, config, resolver).map(Upstream::Rpc),
         config::UpstreamKind::OpenAi(server) => {
             let protocol = match server.protocol {
                 config::Protocol::Http1 => Protocol::Http1,
@@ -255,6 +257,45 @@ fn upstream_of(
                 .map_err(|error| error.to_string())
         }
     }
+}
+
+fn service_of(rpc: &config::Rpc, config: &Config, resolver: &Resolver) -> Result<Service, String> {
+    let identity = rpc.identity.as_ref().map(|(cert, key)| tls::Identity::read(cert, key)).transpose();
+    let options = Options {
+        connect_timeout: config.timeouts.connect,
+        tls_timeout: config.timeouts.tls,
+        extra_roots: extra_roots(rpc.ca_file.as_deref())?,
+        identity: identity.map_err(|error| error.to_string())?,
+        resolver: resolver.clone(),
+        ..Options::default()
+    };
+    let dialers = rpc.endpoints.iter().map(|url| {
+        let endpoint: Endpoint = url.parse().map_err(|error: client::InvalidUrl| error.to_string())?;
+        Dialer::new(endpoint.protocol(Protocol::Http2), options.clone()).map_err(|error| error.to_string())
+    });
+    let dialers = dialers.collect::<Result<Vec<_>, String>>()?;
+    let grpc = grpc::Options {
+        max_streams: rpc.max_streams,
+        max_message: config.stream.max_event,
+        ..grpc::Options::default()
+    };
+    let client = match rpc.transport {
+        config::RpcTransport::Grpc => {
+            flumen_rpc::Client::Grpc(grpc::Client::new(dialers, Encoding::Proto, grpc))
+        }
+        config::RpcTransport::ThriftGrpc => {
+            flumen_rpc::Client::Grpc(grpc::Client::new(dialers, Encoding::Thrift, grpc))
+        }
+        config::RpcTransport::TtHeader => {
+            let options =
+                ttheader::Options { max_message: config.stream.max_event, ..ttheader::Options::default() };
+            flumen_rpc::Client::TtHeader(ttheader::Client::new(
+                dialers.into_iter().next().ok_or("no endpoint")?,
+                options,
+            ))
+        }
+    };
+    Ok(Service::new(client, rpc.clone()))
 }
 
 fn extra_roots(file: Option<&Path>) -> Result<Vec<rustls_pki_types::CertificateDer<'static>>, String> {

@@ -229,9 +229,10 @@ fn serve_core(
             });
             tending.push(AbortOnDropHandle::new(serving));
         }
+        let routes = routes(core).await?;
         let serving = listeners.into_iter().map(|listener| {
             let (limits, gate, tls) = (Arc::clone(limits), Arc::clone(&gate), tls.cloned());
-            listener.serve(routes(Arc::clone(core)), limits, gate, tls, core.shutdown().clone())
+            listener.serve(routes.clone(), limits, gate, tls, core.shutdown().clone())
         });
         futures_util::future::try_join_all(serving).await?;
         // Generations outlive their connections, up to the end of the drain.
@@ -273,6 +274,7 @@ fn limits(config: &Config) -> Limits {
         keep_alive: timeouts.keep_alive,
         stall: timeouts.client_stall,
         tls_handshake: timeouts.tls,
+        ..Limits::default()
     }
 }
 

@@ -11,7 +11,7 @@ use flumen_store::{EventId, Position, StreamId};
 use flumen_stream::{Cause, Cursor, End, Watermarks, log_in};
 use flumen_wire::transport::Coding;
 use futures_util::{TryStreamExt, stream};
-use http::{HeaderMap, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use prometheus_client::metrics::counter::Counter;
 use tokio::time::timeout;
 
@@ -23,7 +23,7 @@ use crate::{
     dispatch::{Answering, Dispatch, Rules, is_stream},
     error::Failure,
     guard,
-    observe::Record,
+    observe::{REQUEST_ID, Record},
     provider::Call,
     request::{Edits, ModelRequest},
     respond,
@@ -171,6 +171,10 @@ pub(crate) async fn begin(
     let most = of_one.max_tokens.filter(|_| endpoint.streams);
     let (edited, withhold_usage) =
         asked.for_upstream(Edits { model: target.rename, ask_usage: stream, most });
+    let mut passed = forwarded(&headers);
+    if let Ok(id) = HeaderValue::from_str(&record.facts().request_id) {
+        passed.insert(REQUEST_ID, id);
+    }
     let dispatch = Box::new(Dispatch {
         pool: Arc::clone(target.pool),
         model: target.model.to_owned(),
@@ -184,7 +188,7 @@ pub(crate) async fn begin(
         held,
         revoked: identity.revoked(),
         pacing: Pacing::of(&of_one),
-        call: Call { path: endpoint.path, body: edited, stream, headers: forwarded(&headers) },
+        call: Call { path: endpoint.path, body: edited, stream, headers: passed, deadline: None },
         rules: Rules {
             client_stall: config.timeouts.client_stall,
             max_event: config.stream.max_event,

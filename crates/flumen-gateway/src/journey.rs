@@ -166,6 +166,8 @@ impl Journey {
         self.tries += 1;
         self.been.push(attempt.upstream().to_owned());
         let upstream = self.dispatch.routing.upstream(attempt.upstream()).cloned();
+        let total = self.dispatch.routing.deadlines(Some(attempt.upstream())).total;
+        let call = Call { deadline: total.map(|total| self.began + total), ..call };
         let to_token = self.pool().config().hedge.is_some();
         Box::pin(ask(upstream, attempt, call, to_token, until))
     }

@@ -12,6 +12,7 @@ mod core;
 mod cors;
 mod dispatch;
 mod error;
+mod front;
 mod gateway;
 mod generate;
 mod guard;

@@ -7,5 +7,5 @@ mod record;
 mod tenants;
 mod totals;
 
-pub(crate) use observed::{facts_of, observe};
+pub(crate) use observed::{REQUEST_ID, facts_of, observe};
 pub(crate) use record::{Facts, Record, Tried};

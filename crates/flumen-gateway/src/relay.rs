@@ -103,8 +103,8 @@ impl Relay {
                 while let Ok(Some(Ok(_))) = timeout(TAIL, body.piece()).await {}
             }
             Err(Stop::Gone(gone)) => {
-                drop(body);
                 let cause = if gone == Gone::Stopped { Cause::Stopped } else { Cause::ClientGone };
+                body.leave(cause.as_str());
                 if kept || gone == Gone::Stopped {
                     record.ended(cause, None);
                 }
@@ -117,7 +117,7 @@ impl Relay {
                 sink.told(Cause::UpstreamError).await;
             }
             Err(Stop::End(end)) => {
-                drop(body);
+                body.leave(end.cause.as_str());
                 if kept || end.cause == Cause::ClientStalled {
                     // Whoever does not read will not read this either.
                     record.ended(end.cause, kept.then_some(end.code));
@@ -290,7 +290,9 @@ impl Relay {
         }
         let paused = Instant::now();
         self.dog.suspend();
+        self.body.pause(true);
         let outcome = self.drained().await;
+        self.body.pause(false);
         self.dog.resume(Instant::now());
         self.seen.paused += paused.elapsed();
         self.metrics.paused.inc_by(paused.elapsed().as_secs_f64());

@@ -26,5 +26,5 @@ pub(crate) use owner::Owner;
 pub(crate) use pacing::Pacing;
 pub(crate) use poll::poll;
 pub(crate) use socket::{KEY_PROTOCOL, socket};
-pub(crate) use streams::{accepted, list, read, reply, state, stop};
+pub(crate) use streams::{STREAM_ID, accepted, list, read, reply, state, stop};
 pub(crate) use wish::Wish;

@@ -1,6 +1,6 @@
 //! The public surface on one screen.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use axum::{
     Router,
@@ -11,19 +11,32 @@ use axum::{
     routing::{get, post},
 };
 
+use flumen_rpc::grpc;
+
 use crate::{
     access::{admit, mint},
     core::Core,
     cors,
     error::Failure,
+    front::front,
     generate::{CHAT, COMPLETIONS, EMBEDDINGS, Endpoint, generate},
     health, models,
     observe::observe,
     playground, resume,
 };
 
-/// The gateway's routes for one core.
-pub(crate) fn routes(core: Arc<Core>) -> Router {
+/// The gateway's routes for one core: HTTP, and gRPC that asks it.
+///
+/// # Errors
+/// When the front of gRPC cannot be set up.
+pub(crate) async fn routes(core: &Arc<Core>) -> io::Result<Router> {
+    let http = http(Arc::clone(core));
+    let limits =
+        grpc::Limits { max_message: core.routing().config().server.max_body_size, ..grpc::Limits::default() };
+    Ok(front(&http, limits, core.shutdown()).await?.merge(http))
+}
+
+fn http(core: Arc<Core>) -> Router {
     let ask =
         |endpoint: Endpoint| post(move |core: State<_>, request: Request| generate(core, endpoint, request));
     let guarded = Router::new()

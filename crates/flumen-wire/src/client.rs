@@ -15,8 +15,11 @@ use futures_util::{Stream, StreamExt, stream::BoxStream};
 use http::{HeaderMap, Method, StatusCode};
 use tokio::time::Instant;
 
+use crate::tls;
+
 mod body;
 mod connect;
+mod dial;
 mod endpoint;
 mod error;
 pub mod http1;
@@ -27,11 +30,13 @@ mod socket;
 mod timings;
 mod upload;
 
-pub use body::Body;
+pub use body::{Body, Source};
+pub use dial::Dialer;
 pub use endpoint::{Endpoint, InvalidUrl, Protocol};
 pub use error::{Error, ErrorKind};
 pub use resolve::Resolver;
-pub use timings::Timings;
+pub use socket::Io;
+pub use timings::{Remote, Timings};
 
 use connect::Connector;
 use pool::{Connection, Pool};
@@ -51,6 +56,8 @@ pub struct Options {
     pub max_idle: usize,
     /// Certificates to trust besides the public ones.
     pub extra_roots: Vec<rustls_pki_types::CertificateDer<'static>>,
+    /// What is shown to servers that ask who connects.
+    pub identity: Option<tls::Identity>,
     /// Who knows the addresses of names.
     pub resolver: Resolver,
 }
@@ -65,6 +72,7 @@ impl Default for Options {
             idle_timeout: Duration::from_secs(55),
             max_idle: 256,
             extra_roots: Vec::new(),
+            identity: None,
             resolver: Resolver::system(),
         }
     }

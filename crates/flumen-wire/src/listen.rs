@@ -13,6 +13,7 @@
 
 use std::{
     convert::Infallible,
+    fmt,
     future::{Future, poll_fn},
     io,
     net::{IpAddr, SocketAddr},
@@ -22,6 +23,7 @@ use std::{
 };
 
 use axum::{Router, body::Body};
+use futures_util::future::BoxFuture;
 use http::{Request, Version};
 use hyper::{
     body::Incoming,
@@ -65,6 +67,11 @@ pub struct Limits {
     pub http2_streams: u32,
     /// Streams that one HTTP/2 connection may abandon within a minute.
     pub http2_resets: usize,
+    /// Bytes that a client may send on one HTTP/2 stream before they are read.
+    pub http2_stream_window: u32,
+    /// The same for all streams of a connection. Half of it is what the `h2` crate bears of overhead of small frames that are not
+    /// read (RUSTSEC-2026-0258).
+    pub http2_connection_window: u32,
     /// From connecting, or from the first byte of a later request, to the end of the request head.
     pub request_header: Duration,
     /// How long a connection may stay without a request.
@@ -83,6 +90,8 @@ impl Default for Limits {
             header_size: 16 * 1024,
             http2_streams: 256,
             http2_resets: 100,
+            http2_stream_window: 1 << 20,
+            http2_connection_window: 1 << 20,
             request_header: Duration::from_secs(10),
             keep_alive: Duration::from_secs(75),
             stall: Duration::from_mins(1),
@@ -96,10 +105,13 @@ impl Default for Limits {
 const NOT_SENT_LOW_WATER: u32 = 16 * 1024;
 
 /// A bound TCP socket.
-#[derive(Debug)]
 pub struct Listener {
     socket: std::net::TcpListener,
+    other: Option<Other>,
 }
+
+/// Serves a connection that does not begin as HTTP does.
+pub type Other = Arc<dyn Fn(TcpStream, SocketAddr) -> BoxFuture<'static, ()> + Send + Sync>;
 
 impl Listener {
     /// Binds an address. With `shared`, further listeners may bind the same address to share its connections.
@@ -118,7 +130,13 @@ impl Listener {
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
         socket.listen(4096)?;
-        Ok(Self { socket: socket.into() })
+        Ok(Self { socket: socket.into(), other: None })
+    }
+
+    /// Hands connections whose first byte is 0 to somebody else: no HTTP begins so, and binary protocols that start with a length
+    /// do. Without TLS only.
+    pub fn besides(self, other: Other) -> Self {
+        Self { other: Some(other), ..self }
     }
 
     /// Binds one address several times, for a listener per core. Unlike the bare socket option this fails when
@@ -178,9 +196,16 @@ impl Listener {
             set_options(&stream, &limits);
             let (router, limits, tls, shutdown) =
                 (router.clone(), Arc::clone(&limits), tls.clone(), shutdown.clone());
+            let other = self.other.clone();
             open.spawn(async move {
                 let _pass = pass;
-                serve_connection(stream, peer, router, limits, tls, shutdown).await;
+                let over = shutdown.clone();
+                tokio::select! {
+                    biased;
+                    () = serve_connection(stream, peer, router, limits, tls, other, shutdown) => {}
+                    // Whoever serves in a process that goes on leaves nothing behind.
+                    () = over.over() => {}
+                }
             });
         }
         drop(listener);
@@ -190,6 +215,12 @@ impl Listener {
             () = shutdown.over() => {}
         }
         Ok(())
+    }
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener").field("socket", &self.socket).finish_non_exhaustive()
     }
 }
 
@@ -211,14 +242,22 @@ async fn serve_connection(
     router: Router,
     limits: Arc<Limits>,
     tls: Option<TlsAcceptor>,
+    other: Option<Other>,
     shutdown: Shutdown,
 ) {
     // An idle stream keeps its connection's future alive: only the common one may be inline in the task.
     let Some(tls) = tls else {
         let state = Arc::new(Connection::new(peer, &limits));
-        return match is_http1(&stream, &limits, &shutdown).await {
-            Some(true) => drive(stream, state, router, limits, shutdown, Version::HTTP_11).await,
-            Some(false) => Box::pin(drive(stream, state, router, limits, shutdown, Version::HTTP_2)).await,
+        return match begins(&stream, &limits, &shutdown).await {
+            Some(Begins::Http1) => drive(stream, state, router, limits, shutdown, Version::HTTP_11).await,
+            Some(Begins::Http2) => {
+                Box::pin(drive(stream, state, router, limits, shutdown, Version::HTTP_2)).await;
+            }
+            Some(Begins::Other) => match other {
+                Some(other) => other(stream, peer).await,
+                // HTTP/1.1 has the words to say that this is none.
+                None => drive(stream, state, router, limits, shutdown, Version::HTTP_11).await,
+            },
             None => {}
         };
     };
@@ -240,17 +279,25 @@ async fn serve_connection(
 /// How HTTP/2 begins where nothing was agreed on (RFC 9113, section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Whether a client begins as HTTP/1.1 does. `None` when it says nothing in time, or the server stops meanwhile.
+/// How a client begins.
+enum Begins {
+    Http1,
+    Http2,
+    Other,
+}
+
+/// How a client begins. `None` when it says nothing in time, or the server stops meanwhile.
 ///
 /// What it says stays in the socket: the parser's buffer then needs no more than one allocation.
-async fn is_http1(stream: &TcpStream, limits: &Limits, shutdown: &Shutdown) -> Option<bool> {
+async fn begins(stream: &TcpStream, limits: &Limits, shutdown: &Shutdown) -> Option<Begins> {
     let mut begun = [0; PREFACE.len()];
     let peek = async {
         loop {
             match stream.peek(&mut begun).await {
                 Ok(0) | Err(_) => return None,
-                Ok(seen) if begun[..seen] != PREFACE[..seen] => return Some(true),
-                Ok(seen) if seen == PREFACE.len() => return Some(false),
+                Ok(_) if begun[0] == 0 => return Some(Begins::Other),
+                Ok(seen) if begun[..seen] != PREFACE[..seen] => return Some(Begins::Http1),
+                Ok(seen) if seen == PREFACE.len() => return Some(Begins::Http2),
                 // What is there already makes the socket readable, so the rest can only be asked for.
                 Ok(_) => sleep(Duration::from_millis(5)).await,
             }
@@ -338,6 +385,8 @@ fn http2(limits: &Limits) -> http2::Builder<TokioExecutor> {
         .max_pending_accept_reset_streams(limits.http2_resets)
         .max_local_error_reset_streams(limits.http2_resets)
         .max_header_list_size(u32::try_from(limits.header_size).unwrap_or(u32::MAX))
+        .initial_stream_window_size(limits.http2_stream_window)
+        .initial_connection_window_size(limits.http2_connection_window)
         .max_send_buf_size(64 * 1024)
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(30));

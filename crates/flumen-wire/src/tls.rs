@@ -34,22 +34,49 @@ pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, In
     Ok(found)
 }
 
-/// The settings of a client that trusts the public roots and some more, and offers these protocols.
+/// A certificate chain and its key, by which a client says who it is.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    chain: Vec<CertificateDer<'static>>,
+    key: Arc<PrivateKeyDer<'static>>,
+}
+
+impl Identity {
+    /// Reads both from PEM files.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or the two do not belong together.
+    pub fn read(cert: &Path, key: &Path) -> Result<Self, InvalidCertificate> {
+        certified(cert, key)?;
+        let invalid = |error: rustls_pki_types::pem::Error| InvalidCertificate {
+            path: key.to_owned(),
+            problem: error.to_string(),
+        };
+        let private = PrivateKeyDer::from_pem_file(key).map_err(invalid)?;
+        Ok(Self { chain: read_certificates(cert)?, key: Arc::new(private) })
+    }
+}
+
+/// The settings of a client that trusts the public roots and some more, shows who it is, and offers these protocols.
 ///
 /// # Errors
-/// When a root certificate cannot be used.
+/// When a certificate or the key cannot be used.
 pub fn client_config(
     extra_roots: Vec<CertificateDer<'static>>,
+    identity: Option<Identity>,
     alpn: &[&str],
 ) -> Result<rustls::ClientConfig, rustls::Error> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     for root in extra_roots {
         roots.add(root)?;
     }
-    let mut config = rustls::ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    let builder = rustls::ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let mut config = match identity {
+        Some(Identity { chain, key }) => builder.with_client_auth_cert(chain, key.clone_key())?,
+        None => builder.with_no_client_auth(),
+    };
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
     Ok(config)
 }

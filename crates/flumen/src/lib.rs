@@ -5,10 +5,11 @@
 //! ```
 //!
 //! * [`flow`]: tasks, and what they compose to: series, parallel, graph, repeat; executors with fair named queues.
-//! * [`task`]: tasks that need the network: HTTP, Redis, TCP, DNS.
+//! * [`task`]: tasks that need the network: HTTP, RPC, Redis, TCP, DNS.
 //! * [`stream`]: events, the SSE codec, the bounded log, pacing, heartbeat, deadlines.
 //! * [`store`]: streams that survive their connections, in memory or on disk. [`client`]: reads a stream over as many connections
 //!   as it takes.
+//! * [`rpc`]: streaming RPC (gRPC, Thrift over gRPC, TTHeader Streaming), and servers for model services.
 //! * [`admit`]: fair admission in front of scarce places, and limits, counted in tokens.
 //! * [`wire`]: the listener, the metered HTTP client, responders ([`Sse`], [`Ndjson`], [`Chunked`]).
 //! * [`mod@serve`]: a router on an address, under sane limits, drained on SIGTERM; handlers that run a flow per request.
@@ -28,6 +29,7 @@ pub use bytes::Bytes;
 pub use flumen_admit as admit;
 pub use flumen_client as client;
 pub use flumen_flow as flow;
+pub use flumen_rpc as rpc;
 pub use flumen_store as store;
 pub use flumen_stream::{self as stream, Event, Pace, StreamTools, Watermarks, log};
 pub use flumen_wire::{

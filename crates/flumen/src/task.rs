@@ -7,4 +7,5 @@ pub mod dns;
 pub mod http;
 #[cfg(feature = "redis")]
 pub mod redis;
+pub mod rpc;
 pub mod tcp;

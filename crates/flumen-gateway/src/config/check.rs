@@ -7,8 +7,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use toml::Table;
 
 use super::{
-    AccessFormat, Config, Continuation, Fault, Level, Log, OpenAi, Protocol, Secret, Server, ServerTls, Sim,
-    Stream, Timeouts, Upstream, UpstreamKind,
+    AccessFormat, Config, Continuation, Fault, Level, Log, OpenAi, Protocol, RpcTransport, Secret, Server,
+    ServerTls, Sim, Stream, Timeouts, Upstream, UpstreamKind,
     load::relative,
     section::{KeyFault, Section},
 };
@@ -17,6 +17,7 @@ mod admin;
 mod auth;
 mod limits;
 mod pools;
+mod rpc;
 mod streams;
 
 pub(crate) use auth::may_be_named;
@@ -228,20 +229,31 @@ fn upstream(mut section: Section<'_>, context: &mut Context) -> Upstream {
     #[derive(Clone, Copy)]
     enum Kind {
         OpenAi,
+        Rpc(RpcTransport),
         Sim,
     }
-    let names = [("openai", Kind::OpenAi), ("sim", Kind::Sim)];
+    let names = [
+        ("openai", Kind::OpenAi),
+        ("grpc", Kind::Rpc(RpcTransport::Grpc)),
+        ("thrift-grpc", Kind::Rpc(RpcTransport::ThriftGrpc)),
+        ("ttheader", Kind::Rpc(RpcTransport::TtHeader)),
+        ("sim", Kind::Sim),
+    ];
     // The simulator's own `first_token` is how long it takes, not how long one waits for it.
     let (kind, first_token) = match section.choice("kind", &names, Kind::OpenAi) {
         Kind::OpenAi => {
             (UpstreamKind::OpenAi(openai(&mut section, context)), section.duration("first_token"))
+        }
+        Kind::Rpc(transport) => {
+            let rpc = rpc::rpc(&mut section, transport, context);
+            (UpstreamKind::Rpc(rpc), section.duration("first_token"))
         }
         Kind::Sim => (UpstreamKind::Sim(sim(&mut section)), None),
     };
     // The simulator can go on with what it began.
     let own = match &kind {
         UpstreamKind::Sim(_) => Some(Continuation::FinalMessage),
-        UpstreamKind::OpenAi(_) => continuation(&mut section),
+        UpstreamKind::OpenAi(_) | UpstreamKind::Rpc(_) => continuation(&mut section),
     };
     let upstream = Upstream {
         kind,

@@ -43,13 +43,13 @@ fn example_in_full() -> String {
 #[test]
 fn the_example_knows_every_key_and_no_other() {
     let text = example_in_full();
-    // Files do not exist, both kinds of keys and secrets are shown, and streams are kept in memory: these are the faults, and there
+    // Files do not exist (certificates among them), both kinds of keys and secrets are shown, and streams are kept in memory: these are the faults, and there
     // are no others.
     let secret = "0123456789abcdef0123456789abcdef";
     let faults =
         parse_with(&text, &[("LOCAL_API_KEY", "k"), ("TOKEN_SECRET", secret), ("ADMIN_TOKEN", secret)])
             .unwrap_err();
-    assert_eq!(faults.len(), 8, "{faults:#?}");
+    assert_eq!(faults.len(), 9, "{faults:#?}");
     assert!(faults.iter().any(|fault| fault.contains("admin.token_file: give either")));
     for key in ["auth.keys_file: ", "tokens.secret_file: give either", "corporate.jwks_url: give either"] {
         assert!(faults.iter().any(|fault| fault.contains(key)), "{key}");
@@ -58,13 +58,16 @@ fn the_example_knows_every_key_and_no_other() {
         assert!(faults.iter().any(|fault| fault.contains(key)), "{key}");
     }
     assert!(faults.iter().any(|fault| fault.contains("key_file: give either")));
-    assert!(faults.iter().any(|fault| fault.contains("ca_file")));
+    for file in ["ca_file", "service.cert_file"] {
+        assert!(faults.iter().any(|fault| fault.contains(file)), "{file}");
+    }
     let source = concat!(
         include_str!("check.rs"),
         include_str!("check/admin.rs"),
         include_str!("check/auth.rs"),
         include_str!("check/limits.rs"),
         include_str!("check/pools.rs"),
+        include_str!("check/rpc.rs"),
         include_str!("check/streams.rs")
     );
     let getters = [

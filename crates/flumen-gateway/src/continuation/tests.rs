@@ -12,7 +12,13 @@ fn said(events: &[&str]) -> Said {
 }
 
 fn call(path: &'static str, body: &str) -> Call {
-    Call { path, body: Bytes::copy_from_slice(body.as_bytes()), stream: true, headers: HeaderMap::new() }
+    Call {
+        path,
+        body: Bytes::copy_from_slice(body.as_bytes()),
+        stream: true,
+        headers: HeaderMap::new(),
+        deadline: None,
+    }
 }
 
 fn continued(said: &Said, path: &'static str, body: &str, how: Continuation) -> Option<Value> {

@@ -8,6 +8,7 @@ use std::{
 };
 
 use flumen_stream::Cause;
+use flumen_wire::client::Remote;
 use serde::Serialize;
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 
@@ -93,6 +94,14 @@ struct Line<'a> {
     completion_tokens: Option<u64>,
     largest_gap_ms: f64,
     paused_ms: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service_queue_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service_first_token_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service_total_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service_paused_ms: Option<f64>,
 }
 
 /// One upstream that was asked.
@@ -118,6 +127,9 @@ impl<'a> Line<'a> {
         let timings = facts.timings.as_ref();
         let phase =
             |pick: fn(&flumen_wire::client::Timings) -> Option<Duration>| timings.and_then(pick).map(ms);
+        let remote = |pick: fn(&Remote) -> Duration| {
+            timings.and_then(|timings| timings.remote.as_ref()).map(|remote| ms(pick(remote)))
+        };
         Self {
             time: humantime::format_rfc3339_millis(facts.time).to_string(),
             request_id: &facts.request_id,
@@ -167,6 +179,10 @@ impl<'a> Line<'a> {
             completion_tokens: facts.usage.map(|usage| usage.completion_tokens),
             largest_gap_ms: ms(facts.meter.largest_gap()),
             paused_ms: ms(facts.paused),
+            service_queue_ms: remote(|remote| remote.queued),
+            service_first_token_ms: remote(|remote| remote.first_token),
+            service_total_ms: remote(|remote| remote.total),
+            service_paused_ms: remote(|remote| remote.paused),
         }
     }
 
@@ -215,6 +231,8 @@ impl<'a> Line<'a> {
             put("largest_gap_ms", Some(&self.largest_gap_ms));
             put("paused_ms", Some(&self.paused_ms));
         }
+        put("service_first_token_ms", self.service_first_token_ms.as_ref().map(|span| span as _));
+        put("service_paused_ms", self.service_paused_ms.as_ref().map(|span| span as _));
         put("prompt_tokens", self.prompt_tokens.as_ref().map(|tokens| tokens as _));
         put("completion_tokens", self.completion_tokens.as_ref().map(|tokens| tokens as _));
         put("request_id", Some(&self.request_id));

@@ -23,7 +23,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use super::record::{Facts, Record};
 use crate::{core::Core, error::Failure};
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The outermost layer of every route: opens the request's [`Record`], names the request, counts its bytes, and tells
 /// the record how the response ended.

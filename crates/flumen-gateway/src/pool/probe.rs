@@ -1,11 +1,11 @@
-//! Active health checks: upstreams with a `health_path` are asked whether they are well, also while nobody uses them.
+//! Active health checks: upstreams with a health check are asked whether they are well, also while nobody uses them.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::time::{sleep, timeout};
 
-use crate::{core::Core, provider::Upstream};
+use crate::core::Core;
 
 /// Bad answers in a row after which an upstream is unwell. One good answer mends that.
 const PATIENCE: u32 = 2;
@@ -29,14 +29,14 @@ pub(crate) async fn probe(core: Arc<Core>) {
 
 async fn check_all(core: &Core, within: Duration, failures: &mut HashMap<String, u32>) {
     let routing = core.routing();
-    let checks: FuturesUnordered<_> = routing
-        .upstreams()
-        .filter_map(|(name, upstream)| match upstream {
-            Upstream::Http(server) if server.has_check() => Some((name, server)),
-            _ => None,
-        })
-        .map(|(name, server)| async move { (name, timeout(within, server.check()).await.unwrap_or(false)) })
-        .collect();
+    let checks: FuturesUnordered<_> =
+        routing
+            .upstreams()
+            .filter(|(_, upstream)| upstream.has_check())
+            .map(|(name, upstream)| async move {
+                (name, timeout(within, upstream.check()).await.unwrap_or(false))
+            })
+            .collect();
     let found: Vec<(&String, bool)> = checks.collect().await;
     failures.retain(|name, _| found.iter().any(|(known, _)| *known == name));
     let pools = core.pools();

@@ -8,38 +8,83 @@ use std::{
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream::BoxStream};
 
-use super::{Error, Timings, http1, http2};
+use super::{Error, Remote, Timings, http1, http2};
 
 /// The body of a response, read in pieces.
 ///
 /// Not reading pauses the server; dropping it before its end abandons the exchange at once.
 pub struct Body {
-    source: Source,
+    from: From,
     timings: Timings,
     /// What was read and put back.
     unread: Option<Bytes>,
 }
 
-enum Source {
+enum From {
     Http1(Box<http1::Incoming>),
     Http2(Box<http2::Incoming>),
-    Local(BoxStream<'static, Result<Bytes, Error>>),
+    Source(Box<dyn Source>),
+}
+
+/// Where a body comes from, if not from HTTP.
+pub trait Source: Send {
+    /// The next piece; `None` is the proper end.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>>;
+
+    /// The reader is so far behind that it stops reading, or has caught up and goes on.
+    fn pause(&mut self, _paused: bool) {}
+
+    /// What the exchange took at the other end, once it has told.
+    fn remote(&self) -> Option<Remote> {
+        None
+    }
+
+    /// The reader wants no more, for this reason. The source is dropped next.
+    fn leave(&mut self, _cause: &'static str) {}
+}
+
+/// A stream that does not care who reads it.
+struct Pieces(BoxStream<'static, Result<Bytes, Error>>);
+
+impl Source for Pieces {
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
+        Pin::new(&mut self.0).poll_next(cx)
+    }
 }
 
 impl Body {
     pub(super) fn http1(incoming: http1::Incoming, timings: Timings) -> Self {
-        Self { source: Source::Http1(Box::new(incoming)), timings, unread: None }
+        Self { from: From::Http1(Box::new(incoming)), timings, unread: None }
     }
 
     pub(super) fn http2(incoming: http2::Incoming, timings: Timings) -> Self {
-        Self { source: Source::Http2(Box::new(incoming)), timings, unread: None }
+        Self { from: From::Http2(Box::new(incoming)), timings, unread: None }
     }
 
     /// A body that comes from within this process, as if it came from a server.
     pub fn local(stream: impl Stream<Item = Result<Bytes, Error>> + Send + 'static) -> Self {
         let mut timings = Timings::new();
         timings.header = Some(std::time::Duration::ZERO);
-        Self { source: Source::Local(stream.boxed()), timings, unread: None }
+        Self::of(Pieces(stream.boxed()), timings)
+    }
+
+    /// A body that comes from elsewhere, for example over RPC.
+    pub fn of(source: impl Source + 'static, timings: Timings) -> Self {
+        Self { from: From::Source(Box::new(source)), timings, unread: None }
+    }
+
+    /// Tells where the body comes from that it is not read for now, or again. Over HTTP, not reading says it.
+    pub fn pause(&mut self, paused: bool) {
+        if let From::Source(source) = &mut self.from {
+            source.pause(paused);
+        }
+    }
+
+    /// Gives the rest up, for this reason. Over HTTP nobody hears the reason.
+    pub fn leave(mut self, cause: &'static str) {
+        if let From::Source(source) = &mut self.from {
+            source.leave(cause);
+        }
     }
 
     /// What the exchange took so far.
@@ -72,13 +117,16 @@ impl Body {
         if let Some(piece) = self.unread.take() {
             return Poll::Ready(Some(Ok(piece)));
         }
-        let piece = ready!(match &mut self.source {
-            Source::Http1(incoming) => incoming.poll_piece(cx),
-            Source::Http2(incoming) => incoming.poll_piece(cx),
-            Source::Local(stream) => Pin::new(stream).poll_next(cx),
+        let piece = ready!(match &mut self.from {
+            From::Http1(incoming) => incoming.poll_piece(cx),
+            From::Http2(incoming) => incoming.poll_piece(cx),
+            From::Source(source) => source.poll_piece(cx),
         });
         if let Some(Ok(bytes)) = &piece {
             self.timings.count_body(bytes.len());
+        }
+        if let From::Source(source) = &self.from {
+            self.timings.remote = source.remote();
         }
         Poll::Ready(piece)
     }

@@ -1,7 +1,7 @@
 use std::{
     future::Future,
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
@@ -49,9 +49,10 @@ impl Connector {
                 Protocol::Http1 => "http/1.1",
                 Protocol::Http2 => "h2",
             };
-            let config = tls::client_config(options.extra_roots, &[alpn]).map_err(|error| {
-                Error::new(ErrorKind::Configuration, "a root certificate is unusable").with(error)
-            })?;
+            let config =
+                tls::client_config(options.extra_roots, options.identity, &[alpn]).map_err(|error| {
+                    Error::new(ErrorKind::Configuration, "a certificate or its key is unusable").with(error)
+                })?;
             Some((Arc::new(config), name))
         } else {
             None
@@ -67,7 +68,7 @@ impl Connector {
 
     /// When the time of the endpoint's addresses is over: those that it has now. With connections at hand, the name is not
     /// waited for as long as it may take to connect.
-    pub(super) async fn renewed(&self, kept: &Pool) -> Option<Vec<std::net::IpAddr>> {
+    pub(super) async fn renewed(&self, kept: &Pool) -> Option<Vec<IpAddr>> {
         if !self.names.is_over() {
             return None;
         }
@@ -77,8 +78,30 @@ impl Connector {
     }
 
     pub(super) async fn connect(&self, timings: &mut Timings) -> Result<Connection, Error> {
-        let tcp = self.connect_tcp(timings).await?;
-        let io = match &self.tls {
+        let io = self.open(None, timings).await?;
+        match self.endpoint.protocol {
+            Protocol::Http1 => Ok(Connection::Http1(io)),
+            Protocol::Http2 => http2::handshake(io).await.map(Connection::Http2),
+        }
+    }
+
+    /// The addresses that the endpoint has now.
+    pub(super) async fn addresses(&self) -> Result<Vec<IpAddr>, Error> {
+        if let Ok(address) = self.endpoint.host.parse() {
+            return Ok(vec![address]);
+        }
+        if self.names.is_over() {
+            self.names.renewed(self.connect_timeout).await;
+        }
+        let found = timeout(self.connect_timeout, self.names.addresses()).await;
+        let unknown = || Error::new(ErrorKind::Resolve, "the server's host name does not resolve");
+        found.map_err(|_| unknown())?.map_err(|error| unknown().with(error))
+    }
+
+    /// Opens a connection, to this one of the endpoint's addresses or to whichever answers first.
+    pub(super) async fn open(&self, to: Option<IpAddr>, timings: &mut Timings) -> Result<Io, Error> {
+        let tcp = self.connect_tcp(to, timings).await?;
+        Ok(match &self.tls {
             None => Io::Tcp(tcp),
             Some((config, name)) => {
                 let started = Instant::now();
@@ -90,16 +113,16 @@ impl Connector {
                 timings.tls = Some(started.elapsed());
                 Io::Tls(Box::new(stream))
             }
-        };
-        match self.endpoint.protocol {
-            Protocol::Http1 => Ok(Connection::Http1(io)),
-            Protocol::Http2 => http2::handshake(io).await.map(Connection::Http2),
-        }
+        })
     }
 
-    async fn connect_tcp(&self, timings: &mut Timings) -> Result<tokio::net::TcpStream, Error> {
+    async fn connect_tcp(
+        &self,
+        to: Option<IpAddr>,
+        timings: &mut Timings,
+    ) -> Result<tokio::net::TcpStream, Error> {
         let started = Instant::now();
-        let resolver = Resolving { names: Arc::clone(&self.names), took: Arc::default() };
+        let resolver = Resolving { names: Arc::clone(&self.names), only: to, took: Arc::default() };
         let mut connector = HttpConnector::new_with_resolver(resolver.clone());
         connector.enforce_http(false);
         connector.set_nodelay(true);
@@ -114,7 +137,7 @@ impl Connector {
         let tcp: TokioIo<_> = connected
             .map_err(|_| Error::new(ErrorKind::ConnectTimeout, "connecting to the server took too long"))?
             .map_err(|error| {
-                let named = self.endpoint.host.parse::<std::net::IpAddr>().is_err();
+                let named = self.endpoint.host.parse::<IpAddr>().is_err();
                 let (kind, message) = if named && dns.is_none() {
                     (ErrorKind::Resolve, "the server's host name does not resolve")
                 } else {
@@ -131,6 +154,8 @@ impl Connector {
 #[derive(Clone)]
 struct Resolving {
     names: Arc<Known>,
+    /// The one that is wanted, if it matters.
+    only: Option<IpAddr>,
     took: Arc<Mutex<Option<Duration>>>,
 }
 
@@ -145,6 +170,9 @@ impl Service<Name> for Resolving {
 
     fn call(&mut self, _name: Name) -> Self::Future {
         let (names, took) = (Arc::clone(&self.names), Arc::clone(&self.took));
+        if let Some(only) = self.only {
+            return Box::pin(async move { Ok(vec![SocketAddr::new(only, 0)].into_iter()) });
+        }
         Box::pin(async move {
             let started = Instant::now();
             let found: Vec<_> =

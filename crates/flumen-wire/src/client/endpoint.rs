@@ -43,12 +43,21 @@ impl Endpoint {
         self
     }
 
+    /// Its path, without a slash at the end.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
     /// The request target for a path that starts with `/`.
     pub(super) fn target(&self, path: &str) -> String {
         format!("{}{path}", self.base)
     }
 
-    pub(super) fn uri(&self, path: &str) -> Result<Uri, http::Error> {
+    /// The URL of a path that starts with `/`.
+    ///
+    /// # Errors
+    /// When the path cannot stand in one.
+    pub fn uri(&self, path: &str) -> Result<Uri, http::Error> {
         let scheme = if self.tls { "https" } else { "http" };
         Uri::builder().scheme(scheme).authority(&*self.authority).path_and_query(self.target(path)).build()
     }

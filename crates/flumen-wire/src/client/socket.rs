@@ -14,8 +14,10 @@ use tokio_rustls::client::TlsStream;
 
 /// A connection to a server, plain or under TLS.
 #[derive(Debug)]
-pub(super) enum Io {
+pub enum Io {
+    /// Plain.
     Tcp(TcpStream),
+    /// Under TLS.
     Tls(Box<TlsStream<TcpStream>>),
 }
 
@@ -29,8 +31,8 @@ thread_local! {
 }
 
 impl Io {
-    /// Receives once and shows what came; an empty slice is the end of input.
-    pub(super) fn poll_receive<R>(
+    /// Receives once, at most 16 KiB, and shows what came; an empty slice is the end of input. Holds no buffer while it waits.
+    pub fn poll_receive<R>(
         &mut self,
         cx: &mut Context<'_>,
         f: impl FnOnce(&mut [u8]) -> R,
@@ -43,7 +45,7 @@ impl Io {
     }
 
     /// The address at the other end.
-    pub(super) fn peer(&self) -> Option<IpAddr> {
+    pub fn peer(&self) -> Option<IpAddr> {
         let tcp = match self {
             Self::Tcp(io) => io,
             Self::Tls(io) => io.get_ref().0,

@@ -27,8 +27,23 @@ pub struct Timings {
     pub header_bytes_in: u64,
     /// Bytes of the response's body, without framing.
     pub body_bytes_in: u64,
+    /// What the server says that it took itself, if it does.
+    pub remote: Option<Remote>,
     /// Whether the connection had served another exchange before.
     pub reused: bool,
+}
+
+/// What an exchange took at the server, as it tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Remote {
+    /// From the request to the start of the work.
+    pub queued: Duration,
+    /// From the request to the first token.
+    pub first_token: Duration,
+    /// From the request to the end.
+    pub total: Duration,
+    /// How long its reader held it up.
+    pub paused: Duration,
 }
 
 impl Timings {
@@ -46,6 +61,7 @@ impl Timings {
             body_bytes_out: 0,
             header_bytes_in: 0,
             body_bytes_in: 0,
+            remote: None,
             reused: false,
         }
     }

@@ -46,7 +46,7 @@ pub async fn connect(address: &str) -> Result<Stream> {
 pub async fn connect_tls(address: &str, extra_roots: Vec<CertificateDer<'static>>) -> Result<Stream> {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
     let name = ServerName::try_from(host.to_owned())?;
-    let config = flumen_wire::tls::client_config(extra_roots, &[])?;
+    let config = flumen_wire::tls::client_config(extra_roots, None, &[])?;
     let plain = connect_plain(address).await?;
     let stream = timeout(PATIENCE, TlsConnector::from(Arc::new(config)).connect(name, plain)).await;
     Ok(Stream { io: Box::new(stream.map_err(|_| late(address))??) })

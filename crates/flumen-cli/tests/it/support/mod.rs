@@ -4,6 +4,7 @@ mod client;
 mod cutter;
 mod gateway;
 mod pool;
+mod service;
 mod upstream;
 
 use std::{future::Future, time::Duration};
@@ -12,6 +13,7 @@ pub(crate) use client::{Answer, Client, chat, post};
 pub(crate) use cutter::Cutter;
 pub(crate) use gateway::{Gateway, command, config};
 pub(crate) use pool::{Stepper, ask, pooled, post_with, until_metric};
+pub(crate) use service::Service;
 pub(crate) use upstream::{Conn, Upstream, event};
 
 /// Nothing here takes long; what does not happen by then does not happen.
