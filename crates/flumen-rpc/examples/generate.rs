@@ -39,7 +39,8 @@ impl Plan {
 
 impl Generate for Tokens {
     async fn generate(&self, request: Request, mut writer: Writer) -> Result<(), Status> {
-        let unknown = || Status::new(Code::NotFound, "the model's name must be like count=100,size=64,interval_us=0");
+        let unknown =
+            || Status::new(Code::NotFound, "the model's name must be like count=100,size=64,interval_us=0");
         let plan = Plan::of(request.model()).ok_or_else(unknown)?;
         let (token, mut due) = ("x".repeat(plan.size), Instant::now());
         for _ in 0..plan.count {
@@ -56,7 +57,8 @@ impl Generate for Tokens {
 
 fn main() -> io::Result<()> {
     let address = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:0".to_owned());
-    let address = address.parse().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, format!("{error}")))?;
+    let address =
+        address.parse().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, format!("{error}")))?;
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         let listener = Listener::bind(address, false)?;
         println!("{{\"listening\":\"{}\"}}", listener.local_addr()?);

@@ -1,3 +1,5 @@
+use flumen_wire::client::{Dialer, Endpoint, InvalidUrl, Options, Protocol};
+
 use crate::{Call, Encoding, Exchange, Status, grpc, ttheader};
 
 /// A client of one service, over any of the protocols. Cheap to clone.
@@ -9,7 +11,34 @@ pub enum Client {
     TtHeader(ttheader::Client),
 }
 
+/// A URL that leads to no service.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreachable {
+    /// It is none.
+    #[error(transparent)]
+    Url(#[from] InvalidUrl),
+    /// What is needed to connect cannot be used.
+    #[error(transparent)]
+    Connector(#[from] flumen_wire::client::Error),
+}
+
 impl Client {
+    /// A client of gRPC for the service at a URL such as `http://127.0.0.1:50051`, with the default options. Opens nothing yet.
+    ///
+    /// # Errors
+    /// When the URL is none.
+    pub fn grpc(url: &str, encoding: Encoding) -> Result<Self, Unreachable> {
+        Ok(Self::Grpc(grpc::Client::new(vec![dialer(url)?], encoding, grpc::Options::default())))
+    }
+
+    /// The same over TTHeader Streaming.
+    ///
+    /// # Errors
+    /// When the URL is none.
+    pub fn ttheader(url: &str) -> Result<Self, Unreachable> {
+        Ok(Self::TtHeader(ttheader::Client::new(dialer(url)?, ttheader::Options::default())))
+    }
+
     /// Begins a call; see [`grpc::Client::stream`].
     ///
     /// # Errors
@@ -28,4 +57,9 @@ impl Client {
             Self::TtHeader(_) => Encoding::Thrift,
         }
     }
+}
+
+fn dialer(url: &str) -> Result<Dialer, Unreachable> {
+    let endpoint: Endpoint = url.parse()?;
+    Ok(Dialer::new(endpoint.protocol(Protocol::Http2), Options::default())?)
 }

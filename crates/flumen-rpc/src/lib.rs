@@ -23,7 +23,7 @@ mod status;
 
 pub use call::{Call, Encoding, Metadata};
 pub use cancel::{Cancel, Cancellation};
-pub use client::Client;
+pub use client::{Client, Unreachable};
 pub use exchange::{Exchange, Inbound, Outbound};
 pub use services::{Handling, Incoming, Services};
 pub use status::{Business, Code, Status};

@@ -8,24 +8,20 @@ use flumen::{
     rpc::{
         Client, Encoding,
         generation::{Ask, ClientMessage, Message, ServerMessage, Start, call},
-        grpc,
     },
     serve,
     task::rpc::{rpc, text_event},
-    wire::client::{Dialer, Options, Protocol},
 };
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let endpoint = "http://127.0.0.1:50051".parse()?;
-    let dialer =
-        Dialer::new(flumen::wire::client::Endpoint::protocol(endpoint, Protocol::Http2), Options::default())?;
-    let client = Client::Grpc(grpc::Client::new(vec![dialer], Encoding::Proto, grpc::Options::default()));
+    let argument = |at, default: &str| std::env::args().nth(at).unwrap_or_else(|| default.to_owned());
+    let client = Client::grpc(&argument(1, "http://127.0.0.1:50051"), Encoding::Proto)?;
     let ask = task(|_: Context, prompt: String| async move {
         let messages = vec![Message { role: "user".into(), content: prompt, ..Message::default() }];
         Ok(ClientMessage::from(Ask::Start(Start { messages, stream: true, ..Start::default() })))
     });
     let flow = ask.chain(rpc::<_, ServerMessage, _>(client, call(Encoding::Proto), text_event));
-    serve("127.0.0.1:3000", Router::new().route("/ask", post(serve::sse(flow)))).await?;
-    Ok(())
+    let router = Router::new().route("/ask", post(serve::sse(flow)));
+    Ok(serve(&argument(2, "127.0.0.1:3000"), router).await?)
 }

@@ -19,6 +19,7 @@
 //! [`axum`] and [`futures_util`] are re-exported in the versions that fit.
 
 pub mod files;
+mod generating;
 pub mod proxy;
 pub mod push;
 pub mod serve;

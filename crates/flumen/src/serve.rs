@@ -1,7 +1,7 @@
 //! Servers: a router on an address, and handlers that run a flow per request.
 //!
 //! [`sse`], [`ndjson`] and [`chunked`] make a handler of a flow: its emitted frames are the response, and when the client
-//! leaves, the run is cancelled. [`json`] answers with a flow's output. The flow's input is whatever axum can extract.
+//! leaves, the run is cancelled. [`json`] answers with a flow's output. The flow's input is whatever axum can extract. [`generating`] makes a flow a model service, to be called by RPC.
 //!
 //! ```no_run
 //! use flumen::{Event, Router, flow::{Context, Task, task}, post, serve};
@@ -16,6 +16,8 @@
 //! serve("127.0.0.1:3000", Router::new().route("/shout", post(serve::sse(shout)))).await
 //! # }
 //! ```
+
+pub use crate::generating::{Generating, generating};
 
 use std::{io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 

@@ -34,6 +34,8 @@ mod relay;
 mod restart;
 mod resume;
 mod rpc;
+mod rpc_faults;
+mod rpc_tls;
 mod simulator;
 mod socket;
 mod support;

@@ -210,3 +210,24 @@ pub fn text_event(message: flumen_rpc::generation::ServerMessage) -> Option<Even
         _ => None,
     }
 }
+
+/// A task that makes a unary call of Thrift with its input as the argument; its output is the answer. How it travels, framed or in
+/// `TTHeader`, is the client's [`Options::unary`](flumen_rpc::ttheader::Options::unary).
+pub fn unary<In, Out>(
+    client: flumen_rpc::ttheader::Client,
+    call: Call,
+) -> impl Task<Input = In, Output = Out> + Clone
+where
+    In: thrift::Struct + Send + Sync + 'static,
+    Out: thrift::Struct + Send + 'static,
+{
+    task(move |cx: Context, argument: In| {
+        let (client, call) = (client.clone(), with_context(call.clone(), &cx));
+        async move {
+            let arguments = thrift::encode(&thrift::message::Args(argument));
+            let reply = client.unary(&call, arguments).await.map_err(failure)?;
+            let reply: thrift::message::Reply<Out> = thrift::decode(reply)?;
+            Ok(reply.0)
+        }
+    })
+}

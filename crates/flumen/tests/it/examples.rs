@@ -180,3 +180,15 @@ async fn resumable_goes_on_after_any_word() {
     let rest = words(&exchange(&address, &ask("?after=3")).await);
     assert_eq!(rest, live.strip_prefix("Upon those who ").unwrap());
 }
+
+#[tokio::test]
+async fn a_chain_of_events_flow_and_rpc_tells_the_words_of_its_prompt() {
+    let (service, chain) = (port(), port());
+    let _service = example("model_service", &[&service]);
+    let _chain = example("rpc_chain", &[&format!("http://{service}"), &chain]);
+    connect(&service).await;
+    let request = "POST /ask HTTP/1.1\nhost: x\nconnection: close\ncontent-length: 12\n\nall is  well";
+    let answer = exchange(&chain, request).await;
+    let words: Vec<_> = answer.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
+    assert_eq!(words, ["all ", "is ", " ", "well"], "{answer}");
+}

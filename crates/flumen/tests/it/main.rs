@@ -8,5 +8,6 @@ mod http;
 mod proxy;
 mod push;
 mod redis;
+mod rpc;
 mod serve;
 mod support;

@@ -94,16 +94,21 @@ impl Service {
         Self::at("127.0.0.1:0".parse().unwrap())
     }
 
-    pub(crate) fn at(address: SocketAddr) -> Self {
+    fn at(address: SocketAddr) -> Self {
+        Self::try_at(address).unwrap()
+    }
+
+    /// At an address of its own, if that is free.
+    pub(crate) fn try_at(address: SocketAddr) -> std::io::Result<Self> {
         let (tell, requests) = mpsc::channel(10_000);
         let (drop, dropped) = mpsc::channel(10_000);
         let produced = Arc::new(AtomicU64::new(0));
-        let listener = Listener::bind(address, false).unwrap();
+        let listener = Listener::bind(address, false)?;
         let (address, shutdown) = (listener.local_addr().unwrap(), Shutdown::new());
         let server = Server::new(Model { produced: Arc::clone(&produced), requests: tell, dropped: drop });
         let stats = server.stats();
         tokio::spawn(server.serve_on(listener, shutdown.clone()));
-        Self { address, stats, produced, requests, dropped, shutdown }
+        Ok(Self { address, stats, produced, requests, dropped, shutdown })
     }
 
     /// The next request that comes.
