@@ -259,6 +259,9 @@ fn upstream_of(
     }
 }
 
+/// What a service may send on one stream before it is read: seconds of text, and little to hold for a reader that is slow.
+const STREAM_WINDOW: u32 = 32 * 1024;
+
 fn service_of(rpc: &config::Rpc, config: &Config, resolver: &Resolver) -> Result<Service, String> {
     let identity = rpc.identity.as_ref().map(|(cert, key)| tls::Identity::read(cert, key)).transpose();
     let options = Options {
@@ -276,6 +279,7 @@ fn service_of(rpc: &config::Rpc, config: &Config, resolver: &Resolver) -> Result
     let dialers = dialers.collect::<Result<Vec<_>, String>>()?;
     let grpc = grpc::Options {
         max_streams: rpc.max_streams,
+        stream_window: STREAM_WINDOW,
         max_message: config.stream.max_event,
         ..grpc::Options::default()
     };

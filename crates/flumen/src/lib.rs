@@ -49,3 +49,8 @@ struct Readme;
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/coming-from-workflow.md")]
 struct ComingFromWorkflow;
+
+/// The code of the page on RPC compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/rpc.md")]
+struct RpcPage;

@@ -269,3 +269,43 @@ async fn an_unwell_service_is_noticed_by_its_health_check() {
     service.shutdown.abort();
     gateway.message("does not answer its health checks").await;
 }
+
+#[tokio::test]
+async fn memory_stays_flat_for_hundreds_of_clients_that_do_not_read() {
+    const STREAMS: usize = 300;
+    for kind in ["grpc", "ttheader"] {
+        let service = Service::start();
+        let gateway = Gateway::start(&service.config(kind, "")).await;
+        // What every process needs once is not counted.
+        let (_warm, _) = Client::open(gateway.address, &chat("endless:400")).await;
+        let before = gateway.resident();
+        let mut clients = Vec::new();
+        for _ in 0..STREAMS {
+            clients.push(Client::open(gateway.address, &chat("endless:400")).await);
+        }
+        soon_or_late(async {
+            let mut before = 0;
+            // Until they stand still: what nobody reads is not generated.
+            while service.stats.paused() <= STREAMS as u64 || service.produced.load(SeqCst) > before {
+                before = service.produced.load(SeqCst);
+                tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+            }
+        })
+        .await;
+        let produced = service.produced.load(SeqCst);
+        let grown = gateway.resident().saturating_sub(before);
+        println!(
+            "{kind}: {} KiB of memory, {} KiB produced per stream",
+            grown / STREAMS / 1024,
+            produced / 1024 / 1001
+        );
+        assert!(grown < STREAMS * 256 * 1024, "{kind}: {grown} bytes for {STREAMS} streams");
+        // The gateway's share, and what the kernel holds of two connections.
+        assert!(produced < (STREAMS as u64 + 1) << 20, "{kind}: {produced} bytes for nobody");
+    }
+}
+
+/// Hundreds of streams on two busy cores take their time.
+async fn soon_or_late<F: std::future::Future>(what: F) -> F::Output {
+    tokio::time::timeout(std::time::Duration::from_secs(60), what).await.expect("it happens within a minute")
+}

@@ -250,3 +250,16 @@ async fn one_port_serves_http_and_ttheader() {
     shutdown.drain();
     soon(serving).await.unwrap().unwrap();
 }
+
+#[tokio::test]
+async fn sending_to_a_peer_that_is_gone_fails_and_holds_nothing() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+    let client = Client::new(Dialer::new(endpoint, client::Options::default()).unwrap(), Options::default());
+    let Exchange { mut outbound, mut inbound } = client.stream(&call("Echo")).await.unwrap();
+    drop(listener.accept().await.unwrap());
+    soon(async { while outbound.send(vec![0; 1024].into()).await.is_ok() {} }).await;
+    assert_eq!(outbound.send("x".into()).await.unwrap_err().code, Code::Unavailable);
+    assert_eq!(outbound.ready().await.unwrap_err().code, Code::Unavailable);
+    assert_eq!(rest(&mut inbound).await.1.unwrap().code, Code::Unavailable);
+}

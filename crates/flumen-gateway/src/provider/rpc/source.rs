@@ -1,4 +1,5 @@
 use std::{
+    cell::Cell,
     fmt,
     task::{Context, Poll, ready},
     time::Duration,
@@ -26,6 +27,11 @@ pub(super) struct Source {
     times: Option<Times>,
     failed: Option<Status>,
     ended: bool,
+}
+
+thread_local! {
+    /// Where every translation of this core takes place.
+    static SCRATCH: Cell<BytesMut> = Cell::new(BytesMut::new());
 }
 
 /// What is ready together goes together, in pieces of about so many bytes.
@@ -123,6 +129,31 @@ impl Source {
         false
     }
 
+    /// Translates what is ready, up to a piece of it.
+    fn poll_batch(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) -> Poll<Option<Result<Bytes, Error>>> {
+        if let Some(first) = self.first.take() {
+            self.ended = self.take(first, out);
+        }
+        while out.len() < PIECE && !self.ended {
+            match self.poll_say(cx) {
+                Poll::Ready(Ok(Some(say))) => self.ended = self.take(say, out),
+                Poll::Ready(end) => {
+                    self.ended = true;
+                    let status = end.err().unwrap_or_else(truncated);
+                    if out.is_empty() {
+                        return Poll::Ready(Some(Err(broken(status))));
+                    }
+                    // What came before it goes first.
+                    self.failed = Some(status);
+                }
+                Poll::Pending if out.is_empty() => return Poll::Pending,
+                Poll::Pending => break,
+            }
+        }
+        // At its exact size: what waits for a slow reader must not hold on to a larger buffer.
+        Poll::Ready((!out.is_empty()).then(|| Ok(Bytes::copy_from_slice(out))))
+    }
+
     /// The call has nothing more to give.
     fn over(&mut self) {
         self.exchange = None;
@@ -180,27 +211,11 @@ impl Pieces for Source {
         if let Some(status) = self.failed.take() {
             return Poll::Ready(Some(Err(broken(status))));
         }
-        let mut out = BytesMut::new();
-        if let Some(first) = self.first.take() {
-            self.ended = self.take(first, &mut out);
-        }
-        while out.len() < PIECE && !self.ended {
-            match self.poll_say(cx) {
-                Poll::Ready(Ok(Some(say))) => self.ended = self.take(say, &mut out),
-                Poll::Ready(end) => {
-                    self.ended = true;
-                    let status = end.err().unwrap_or_else(truncated);
-                    if out.is_empty() {
-                        return Poll::Ready(Some(Err(broken(status))));
-                    }
-                    // What came before it goes first.
-                    self.failed = Some(status);
-                }
-                Poll::Pending if out.is_empty() => return Poll::Pending,
-                Poll::Pending => break,
-            }
-        }
-        Poll::Ready((!out.is_empty()).then(|| Ok(out.freeze())))
+        let mut out = SCRATCH.take();
+        out.clear();
+        let piece = self.poll_batch(cx, &mut out);
+        SCRATCH.set(out);
+        piece
     }
 
     fn pause(&mut self, paused: bool) {

@@ -51,6 +51,8 @@ pub(super) struct State {
     pub(super) out: Vec<u8>,
     /// How much of it has been.
     written: usize,
+    /// The connection does not take more at the moment.
+    pub(super) full: bool,
     /// Nothing more will be sent.
     pub(super) closed: bool,
     /// The sender is waiting to write, so the receiver need not.
@@ -70,6 +72,7 @@ impl Link {
             io: Some(io),
             out: begin,
             written: 0,
+            full: false,
             closed: false,
             sender_writes: false,
             broken: false,
@@ -160,12 +163,20 @@ impl State {
         }
     }
 
+    /// Ready when one more message may be added to what is to be written.
+    pub(super) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        // What nobody has tried to write yet, such as the first frame, leaves together with the message.
+        if self.full || self.broken { self.poll_write(cx) } else { Poll::Ready(Ok(())) }
+    }
+
     /// Writes what is to be written, all of it.
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
         if self.broken {
             return Poll::Ready(Err(Status::unavailable("the connection to the service broke")));
         }
-        let outcome = ready!(self.poll_write_all(cx));
+        let outcome = self.poll_write_all(cx);
+        self.full = outcome.is_pending();
+        let outcome = ready!(outcome);
         self.out.clear();
         self.written = 0;
         if self.out.capacity() > KEPT {

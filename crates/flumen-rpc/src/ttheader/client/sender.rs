@@ -38,7 +38,7 @@ impl Sender {
         }
         let mut message = Some(message);
         self.in_time(|state, cx| {
-            ready!(state.poll_write(cx))?;
+            ready!(state.poll_room(cx))?;
             if let Some(message) = message.take() {
                 self.template.write(&message, &mut state.out);
                 if let Poll::Ready(outcome) = state.poll_write(cx) {
@@ -56,11 +56,11 @@ impl Sender {
     }
 
     pub(crate) async fn ready(&mut self) -> Result<(), Status> {
-        self.in_time(State::poll_write).await
+        self.in_time(State::poll_room).await
     }
 
     pub(crate) fn pressure(&self) -> Pressure {
-        if self.link.lock().out.is_empty() { Pressure::Flowing } else { Pressure::Paused }
+        if self.link.lock().full { Pressure::Paused } else { Pressure::Flowing }
     }
 
     pub(crate) async fn close(self) -> Result<(), Status> {

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/cloudwego/hertz/pkg/app"
+	hertz "github.com/cloudwego/hertz/pkg/app/server"
+	"github.com/cloudwego/hertz/pkg/protocol/sse"
+
+	"flumen.dev/bench/peers/kitex_gen/chain"
+	"flumen.dev/bench/peers/kitex_gen/chain/model"
+)
+
+// chainService answers by TTHeader Streaming and by Thrift over gRPC, on one port.
+func chainService(listener net.Listener) {
+	err := model.NewServer(&generator{}, kitexOptions(listener)...).Run()
+	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		fail(err)
+	}
+}
+
+type generator struct{}
+
+func (*generator) Generate(ctx context.Context, prompt *chain.Prompt, stream chain.Model_GenerateServer) error {
+	text := make([]byte, prompt.Size)
+	for i := range text {
+		text[i] = 'a' + byte(i%26)
+	}
+	interval := time.Duration(prompt.IntervalUs) * time.Microsecond
+	for range prompt.Count {
+		if err := stream.Send(ctx, &chain.Token{Text: text}); err != nil {
+			return err
+		}
+		if interval == 0 {
+			continue
+		}
+		select {
+		case <-time.After(interval):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// chainGateway serves POST /generate with the tokens of the service as server-sent events.
+func chainGateway(listener net.Listener, service, transport, pool string) {
+	gateway := gateway{model.MustNewClient("Model", clientOptions(transport, service, pool, 0)...)}
+	// Without the second, a client that is gone is noticed by the next write at the earliest.
+	server := hertz.New(hertz.WithListener(listener), hertz.WithSenseClientDisconnection(true),
+		hertz.WithDisablePrintRoute(true), hertz.WithExitWaitTime(100*time.Millisecond))
+	server.POST("/generate", gateway.generate)
+	server.Spin()
+}
+
+type gateway struct{ model model.Client }
+
+type request struct {
+	Count      int64 `json:"count"`
+	Size       int32 `json:"size"`
+	IntervalUs int32 `json:"interval_us"`
+}
+
+func (g gateway) generate(ctx context.Context, c *app.RequestContext) {
+	var asked request
+	if err := c.BindJSON(&asked); err != nil {
+		c.String(http.StatusBadRequest, err.Error())
+		return
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	prompt := &chain.Prompt{Count: asked.Count, Size: asked.Size, IntervalUs: asked.IntervalUs}
+	stream, err := g.model.Generate(ctx, prompt)
+	if err != nil {
+		c.String(http.StatusBadGateway, err.Error())
+		return
+	}
+	events := sse.NewWriter(c)
+	for {
+		token, err := stream.Recv(ctx)
+		if errors.Is(err, io.EOF) {
+			_ = events.Close()
+			return
+		}
+		if err == nil {
+			err = events.WriteEvent("", "", token.Text)
+		}
+		if err != nil {
+			// Kitex tells the service when it is asked for more and has none, or five seconds later.
+			cancel()
+			for err = nil; err == nil; {
+				_, err = stream.Recv(ctx)
+			}
+			return
+		}
+	}
+}
