@@ -293,10 +293,7 @@ fn service_of(rpc: &config::Rpc, config: &Config, resolver: &Resolver) -> Result
         config::RpcTransport::TtHeader => {
             let options =
                 ttheader::Options { max_message: config.stream.max_event, ..ttheader::Options::default() };
-            flumen_rpc::Client::TtHeader(ttheader::Client::new(
-                dialers.into_iter().next().ok_or("no endpoint")?,
-                options,
-            ))
+            flumen_rpc::Client::TtHeader(ttheader::Client::spread(dialers, options))
         }
     };
     Ok(Service::new(client, rpc.clone()))

@@ -34,7 +34,7 @@ pub(crate) type Handler = Arc<dyn Fn(Incoming) -> Handling + Send + Sync>;
 /// answer's end.
 #[derive(Clone, Default)]
 pub struct Services {
-    methods: BTreeMap<(String, String), Handler>,
+    methods: Arc<BTreeMap<(String, String), Handler>>,
 }
 
 impl Services {
@@ -50,7 +50,7 @@ impl Services {
         Fut: Future<Output = Result<Metadata, Status>> + Send + 'static,
     {
         let handler: Handler = Arc::new(move |incoming| Box::pin(handler(incoming)));
-        self.methods.insert((service.to_owned(), method.to_owned()), handler);
+        Arc::make_mut(&mut self.methods).insert((service.to_owned(), method.to_owned()), handler);
         self
     }
 

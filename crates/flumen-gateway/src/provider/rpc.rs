@@ -55,12 +55,12 @@ impl Service {
     pub(super) async fn send(&self, call: Call) -> Result<Response, client::Error> {
         let mut timings = Timings::new();
         timings.body_bytes_out = call.body.len() as u64;
-        let begun = match self.begin(&call).await {
-            Ok(mut source) => match poll_fn(|cx| source.poll_begun(cx)).await {
-                Ok(()) => Ok(source),
-                Err(status) => Err(status),
-            },
-            Err(status) => Err(status),
+        let begun = loop {
+            match self.begun(&call).await {
+                // A kept connection which the service had just closed. In the end there is a new one.
+                Err(status) if status.connection == Some(ErrorKind::ClosedBeforeResponse) => {}
+                begun => break begun,
+            }
         };
         timings.header = Some(timings.started.elapsed());
         match begun {
@@ -68,6 +68,12 @@ impl Service {
             Ok(source) => Ok(answer("application/json", Body::of(source, timings))),
             Err(status) => refusal(status, timings),
         }
+    }
+
+    async fn begun(&self, call: &Call) -> Result<Source, Status> {
+        let mut source = self.begin(call).await?;
+        poll_fn(|cx| source.poll_begun(cx)).await?;
+        Ok(source)
     }
 
     async fn begin(&self, call: &Call) -> Result<Source, Status> {

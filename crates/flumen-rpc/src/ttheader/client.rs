@@ -2,13 +2,13 @@ use std::{
     future::Future,
     sync::{
         Arc,
-        atomic::{AtomicI32, Ordering::Relaxed},
+        atomic::{AtomicI32, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
 
 use bytes::Bytes;
-use flumen_wire::client::{Dialer, Io, Timings};
+use flumen_wire::client::{Dialer, Error, Io, Timings};
 use tokio::time::{Instant, timeout_at};
 
 mod link;
@@ -82,11 +82,19 @@ pub struct Client {
 
 #[derive(Debug)]
 struct Shared {
-    dialer: Dialer,
+    endpoints: Vec<Endpoint>,
     options: Options,
+    /// Whose turn it is.
+    turn: AtomicUsize,
+}
+
+/// One place where the service is, and the connections there that wait for their next call.
+#[derive(Debug)]
+struct Endpoint {
+    dialer: Dialer,
     /// Apart, since Kitex's server decides by a connection's first frame what it is for.
     streams: Arc<Pool>,
-    unary: Pool,
+    unary: Arc<Pool>,
 }
 
 /// Numbers of streams and of unary messages. One for the process, as Kitex does it.
@@ -103,28 +111,32 @@ fn next_id() -> i32 {
 impl Client {
     /// Of the service at an endpoint. Opens nothing yet.
     pub fn new(dialer: Dialer, options: Options) -> Self {
-        let pool = || Pool::new(options.max_idle, options.idle);
-        Self { shared: Arc::new(Shared { streams: Arc::new(pool()), unary: pool(), dialer, options }) }
+        Self::spread(vec![dialer], options)
+    }
+
+    /// Of the service at several endpoints, which take turns. One that does not answer is passed over.
+    pub fn spread(dialers: Vec<Dialer>, options: Options) -> Self {
+        let pool = || Arc::new(Pool::new(options.max_idle, options.idle));
+        let endpoint = |dialer| Endpoint { dialer, streams: pool(), unary: pool() };
+        let endpoints = dialers.into_iter().map(endpoint).collect();
+        Self { shared: Arc::new(Shared { endpoints, options, turn: AtomicUsize::new(0) }) }
     }
 
     /// Begins a streaming call, on a connection of its own. Its first frame leaves together with the first message, or when
     /// [`Exchange::inbound`] is first read.
     ///
-    /// A kept connection that turns out to be closed gives an `Unavailable` before anything else: such a call can be made again.
+    /// A kept connection that turns out to be closed gives an `Unavailable` before anything else, with
+    /// [`ErrorKind::ClosedBeforeResponse`](flumen_wire::client::ErrorKind) as its [`Status::connection`]: such a call can be made again.
     /// Cancel-safe: dropping the future abandons the call.
     ///
     /// # Errors
     /// When there is no connection ([`Status::connection`] says why), or the deadline has passed.
     pub async fn stream(&self, call: &Call) -> Result<Exchange, Status> {
-        let Shared { dialer, options, streams, .. } = &*self.shared;
-        let (io, reused) = within(call, connect(dialer, streams)).await??;
-        let about = About {
-            id: next_id(),
-            method: call.method.clone(),
-            name: options.name.clone(),
-            pool: Arc::clone(streams),
-            reused,
-        };
+        let options = &self.shared.options;
+        let Connected { io, reused, pool } =
+            within(call, self.shared.connect(|endpoint| &endpoint.streams)).await??;
+        let about =
+            About { id: next_id(), method: call.method.clone(), name: options.name.clone(), pool, reused };
         let mut begin = Vec::new();
         header(&about, call).write(&mut begin);
         let link = Arc::new(Link::new(about, io, begin));
@@ -159,11 +171,46 @@ async fn within<T>(call: &Call, future: impl Future<Output = T>) -> Result<T, St
     timeout_at(deadline, future).await.map_err(|_| ending::deadline())
 }
 
-/// A kept connection, or else a new one. Tells whether it was kept.
-async fn connect(dialer: &Dialer, pool: &Pool) -> Result<(Io, bool), Status> {
-    match pool.take().await {
-        Some(io) => Ok((io, true)),
-        None => Ok((dialer.dial(None, &mut Timings::new()).await?, false)),
+/// A connection for one call.
+struct Connected {
+    io: Io,
+    /// Whether it had carried another.
+    reused: bool,
+    /// Where it goes when all ends well.
+    pool: Arc<Pool>,
+}
+
+impl Shared {
+    /// A kept connection to the endpoint whose turn it is, or else a new one; to the next endpoint if that one does not answer.
+    async fn connect(&self, pool: impl Fn(&Endpoint) -> &Arc<Pool>) -> Result<Connected, Status> {
+        let turn = self.turn.fetch_add(1, Relaxed);
+        let mut last = Status::unavailable("the service has no endpoint");
+        for at in 0..self.endpoints.len() {
+            let endpoint = &self.endpoints[turn.wrapping_add(at) % self.endpoints.len()];
+            let pool = Arc::clone(pool(endpoint));
+            if let Some(io) = pool.take().await {
+                return Ok(Connected { io, reused: true, pool });
+            }
+            match endpoint.open(turn).await {
+                Ok(io) => return Ok(Connected { io, reused: false, pool }),
+                Err(error) => last = error.into(),
+            }
+        }
+        Err(last)
+    }
+}
+
+impl Endpoint {
+    /// A new connection: the addresses of the endpoint's name take turns, too.
+    async fn open(&self, turn: usize) -> Result<Io, Error> {
+        let addresses = self.dialer.addresses().await?;
+        let first = addresses.get(turn.checked_rem(addresses.len()).unwrap_or_default()).copied();
+        match self.dialer.dial(first, &mut Timings::new()).await {
+            Err(error) if addresses.len() < 2 => Err(error),
+            // Whichever answers.
+            Err(_) => self.dialer.dial(None, &mut Timings::new()).await,
+            Ok(io) => Ok(io),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Which connections calls go by.
 
-use flumen_rpc::{Client, Encoding, grpc};
+use flumen_rpc::{Client, Encoding, grpc, ttheader};
 
 use crate::support::{
     Carrier, Plan, Server, dialer,
@@ -38,19 +38,30 @@ fn connections_to(port: u16) -> usize {
 async fn calls_are_spread_over_endpoints_and_go_around_one_that_is_down() {
     let (one, two) = (Server::start(), Server::start());
     let down = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let dialers = [down, one.address, two.address].map(dialer);
-    let client = Client::Grpc(grpc::Client::new(dialers.into(), Encoding::Proto, grpc::Options::default()));
-    let plan = Plan { endless: true, interval_us: 1000, ..Plan::default() };
-    let mut running = Vec::new();
-    for _ in 0..6 {
-        let mut exchange = scenarios::download(&client, &call("Download"), &plan).await;
-        scenarios::next(&mut exchange, Encoding::Proto).await.unwrap().unwrap();
-        running.push(exchange);
-    }
-    drop(running);
-    for _ in 0..3 {
-        one.ends.of("Download").await;
-        two.ends.of("Download").await;
+    let dialers = || [down, one.address, two.address].map(dialer).into();
+    for client in [
+        Client::Grpc(grpc::Client::new(dialers(), Encoding::Proto, grpc::Options::default())),
+        Client::TtHeader(ttheader::Client::spread(dialers(), ttheader::Options::default())),
+    ] {
+        let plan = Plan { endless: true, interval_us: 1000, ..Plan::default() };
+        let mut running = Vec::new();
+        for _ in 0..6 {
+            let mut exchange = scenarios::download(&client, &call("Download"), &plan).await;
+            scenarios::next(&mut exchange, client.encoding()).await.unwrap().unwrap();
+            running.push(exchange);
+        }
+        drop(running);
+        for _ in 0..2 {
+            one.ends.of("Download").await;
+            two.ends.of("Download").await;
+        }
+        // The two that are left went wherever the turn was.
+        for _ in 0..2 {
+            tokio::select! {
+                _ = one.ends.of("Download") => {}
+                _ = two.ends.of("Download") => {}
+            }
+        }
     }
 }
 

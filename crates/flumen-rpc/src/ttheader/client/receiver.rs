@@ -6,6 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use flumen_wire::client::ErrorKind;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::link::{Link, State};
@@ -186,11 +187,12 @@ impl Receiver {
 
     /// The connection is gone.
     fn lost(&self) -> Status {
-        let status = if self.link.about.reused && !self.answered {
-            Status::unavailable("the service closed a kept connection")
+        let (kind, message) = if self.link.about.reused && !self.answered {
+            (ErrorKind::ClosedBeforeResponse, "the service closed a kept connection")
         } else {
-            Status::unavailable("the connection to the service was lost")
+            (ErrorKind::Broken, "the connection to the service was lost")
         };
+        let status = Status { connection: Some(kind), ..Status::unavailable(message) };
         let status = status.with_wire(code::CONNECTION_CLOSED);
         self.link.finish(Some(status.clone()), false);
         status

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use flumen_wire::client::Io;
 use tokio::io::AsyncWriteExt;
 
-use super::{Framing, Shared, connect, next_id, timeout};
+use super::{Connected, Framing, Shared, next_id, timeout};
 use crate::{
     Call, Status,
     thrift::{
@@ -31,13 +31,13 @@ pub(super) async fn call(shared: &Shared, call: &Call, args: Bytes) -> Result<By
     let request = request(shared, call, sequence, args);
     let allowed = Allowed { message: shared.options.max_message, header: shared.options.max_header };
     loop {
-        let (mut io, reused) = connect(&shared.dialer, &shared.unary).await?;
+        let Connected { mut io, reused, pool } = shared.connect(|endpoint| &endpoint.unary).await?;
         let mut incoming = Incoming::new(allowed);
         match exchange(&mut io, &request, &mut incoming).await {
             Ok(received) => {
                 let answer = Answer::read(received)?;
                 if incoming.is_empty() && !answer.resets {
-                    shared.unary.put(io);
+                    pool.put(io);
                 }
                 return answer.result(sequence);
             }
