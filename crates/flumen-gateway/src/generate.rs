@@ -188,7 +188,7 @@ pub(crate) async fn begin(
         held,
         revoked: identity.revoked(),
         pacing: Pacing::of(&of_one),
-        call: Call { path: endpoint.path, body: edited, stream, headers: passed, deadline: None },
+        call: Call { path: endpoint.path, body: edited, stream, headers: passed, deadline: None, due: None },
         rules: Rules {
             client_stall: config.timeouts.client_stall,
             max_event: config.stream.max_event,

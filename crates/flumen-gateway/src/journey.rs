@@ -40,6 +40,8 @@ pub(crate) struct Journey {
     heard: bool,
 }
 
+/// The deadline that travels is that much behind the gateway's own clock, which has the better words for it.
+const LEEWAY: Duration = Duration::from_secs(1);
 const A_DAY: Duration = Duration::from_hours(24);
 
 type Asking = Pin<Box<dyn Future<Output = Answer> + Send>>;
@@ -167,7 +169,8 @@ impl Journey {
         self.been.push(attempt.upstream().to_owned());
         let upstream = self.dispatch.routing.upstream(attempt.upstream()).cloned();
         let total = self.dispatch.routing.deadlines(Some(attempt.upstream())).total;
-        let call = Call { deadline: total.map(|total| self.began + total), ..call };
+        let deadline = total.map(|total| self.began + total + LEEWAY);
+        let call = Call { deadline, due: Some(until), ..call };
         let to_token = self.pool().config().hedge.is_some();
         Box::pin(ask(upstream, attempt, call, to_token, until))
     }

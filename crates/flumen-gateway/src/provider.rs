@@ -72,4 +72,6 @@ pub(crate) struct Call {
     pub headers: HeaderMap,
     /// When the answer must be complete.
     pub deadline: Option<Instant>,
+    /// Until when the head of the answer is waited for.
+    pub due: Option<Instant>,
 }

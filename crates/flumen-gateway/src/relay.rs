@@ -292,7 +292,9 @@ impl Relay {
         self.dog.suspend();
         self.body.pause(true);
         let outcome = self.drained().await;
-        self.body.pause(false);
+        if outcome.is_ok() {
+            self.body.pause(false);
+        }
         self.dog.resume(Instant::now());
         self.seen.paused += paused.elapsed();
         self.metrics.paused.inc_by(paused.elapsed().as_secs_f64());

@@ -22,7 +22,7 @@ pub struct Status {
     pub business: Option<Box<Business>>,
     /// The details of the rich error model (a `google.rpc.Status`, encoded); empty if there are none.
     pub details: Bytes,
-    /// Why there is no connection, if that is it.
+    /// Why there is no connection, or none any more, if that is it.
     pub connection: Option<flumen_wire::client::ErrorKind>,
     /// Whoever cancelled, and those through whose hands that went: Kitex's `ttscp`.
     pub path: Vec<String>,

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, Gateway, Service, chat, post, soon};
+use crate::support::{Client, Gateway, Service, chat, post};
 
 const KINDS: [&str; 3] = ["grpc", "thrift-grpc", "ttheader"];
 
@@ -151,12 +151,7 @@ async fn a_slow_client_pauses_the_model_and_loses_nothing() {
         let (mut client, _) = Client::open(gateway.address, &chat("endless:400")).await;
         client.until("data: ").await;
         // Nobody reads any more. The model is told, and stands still.
-        soon(async {
-            while service.stats.paused() == 0 {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
+        stalled(&service, 1).await;
         let produced = service.produced.load(SeqCst);
         // What is on its way: the gateway's log, the client's socket with its receive buffer, and little more.
         assert!(produced < 8 << 20, "{kind}: {produced} bytes for nobody");
@@ -185,12 +180,7 @@ async fn flow_control_alone_pauses_a_service_that_is_not_told() {
         let gateway = Gateway::start(&config).await;
         let (mut client, _) = Client::open(gateway.address, &chat("endless:400")).await;
         client.until("data: ").await;
-        soon(async {
-            while service.stats.paused() == 0 {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
+        stalled(&service, 1).await;
         assert!(service.produced.load(SeqCst) < 10 << 20, "{kind}");
     }
 }
@@ -283,15 +273,7 @@ async fn memory_stays_flat_for_hundreds_of_clients_that_do_not_read() {
         for _ in 0..STREAMS {
             clients.push(Client::open(gateway.address, &chat("endless:400")).await);
         }
-        soon_or_late(async {
-            let mut before = 0;
-            // Until they stand still: what nobody reads is not generated.
-            while service.stats.paused() <= STREAMS as u64 || service.produced.load(SeqCst) > before {
-                before = service.produced.load(SeqCst);
-                tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-            }
-        })
-        .await;
+        stalled(&service, STREAMS as u64 + 1).await;
         let produced = service.produced.load(SeqCst);
         let grown = gateway.resident().saturating_sub(before);
         println!(
@@ -305,7 +287,20 @@ async fn memory_stays_flat_for_hundreds_of_clients_that_do_not_read() {
     }
 }
 
-/// Hundreds of streams on two busy cores take their time.
-async fn soon_or_late<F: std::future::Future>(what: F) -> F::Output {
-    tokio::time::timeout(std::time::Duration::from_secs(60), what).await.expect("it happens within a minute")
+/// Waits until so many generations wait for their readers, and what they have produced stands still. Hundreds of streams on two busy
+/// cores take their time.
+async fn stalled(service: &Service, generations: u64) {
+    let standing = async {
+        let (mut last, mut still) = (0, 0);
+        while still < 10 {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            let now = service.produced.load(SeqCst);
+            let stands = service.stats.paused() >= generations && now == last;
+            still = if stands { still + 1 } else { 0 };
+            last = now;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), standing)
+        .await
+        .expect("it stands still within a minute");
 }

@@ -18,6 +18,7 @@ fn call(path: &'static str, body: &str) -> Call {
         stream: true,
         headers: HeaderMap::new(),
         deadline: None,
+        due: None,
     }
 }
 

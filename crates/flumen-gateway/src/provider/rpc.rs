@@ -89,7 +89,7 @@ impl Service {
         let translator = Translator::new(dialect, call.stream, &start.model);
         let mut exchange = self.client.stream(&request).await?;
         exchange.outbound.send(generation::ClientMessage::from(Ask::Start(start)).encode(encoding)).await?;
-        Ok(Source::new(exchange, encoding, translator, self.settings.pause))
+        Ok(Source::new(exchange, encoding, translator, self.settings.pause, call.due))
     }
 
     fn start(&self, call: &Call, dialect: Dialect) -> Start {

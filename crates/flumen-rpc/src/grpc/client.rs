@@ -122,14 +122,10 @@ async fn begin(channel: Arc<Channel>, mut lane: Lane, mut request: Request<Body>
     Ok((metadata::read(&head.headers), messages, lane.place))
 }
 
+/// Nothing of an answer came: that is the connection's fault unless the service said otherwise.
 fn broken(error: hyper::Error) -> Status {
-    let mut status = metadata::status_of(&tonic::Status::from_error(error.into()));
-    // Nothing of an answer came: that is the connection's fault unless the service said otherwise.
-    if status.code == Code::Unknown {
-        status.code = Code::Unavailable;
-    }
-    status.connection = Some(ErrorKind::Broken);
-    status
+    let status = metadata::received(&tonic::Status::from_error(error.into()));
+    Status { connection: Some(ErrorKind::Broken), ..status }
 }
 
 /// What an HTTP status without gRPC means (the protocol's own table).
@@ -157,11 +153,16 @@ impl Stream for Sending {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if let Poll::Ready(message) = Pin::new(&mut self.messages).poll_next(cx) {
-            return Poll::Ready(
-                message.map(|message| message.map_err(|end| tonic::Status::cancelled(end.to_string()))),
-            );
+            return Poll::Ready(message.map(|message| message.map_err(|end| cancelled(end.to_string()))));
         }
         ready!(Pin::new(&mut self.gone).poll(cx)).ok();
-        Poll::Ready(Some(Err(tonic::Status::cancelled("nobody waits for the answers any more"))))
+        Poll::Ready(Some(Err(cancelled("nobody waits for the answers any more".to_owned()))))
     }
+}
+
+/// An error of a body by which hyper resets the stream with the code that gRPC has for it.
+fn cancelled(message: String) -> tonic::Status {
+    let mut status = tonic::Status::cancelled(message);
+    status.set_source(Arc::new(h2::Error::from(h2::Reason::CANCEL)));
+    status
 }

@@ -113,7 +113,7 @@ impl Inbound {
                 State::Runs(messages) => {
                     let message = match ready!(Pin::new(&mut **messages).poll_next(cx)) {
                         Some(Ok(message)) => Some(Ok(message)),
-                        Some(Err(status)) => Some(self.fail(metadata::status_of(&status))),
+                        Some(Err(status)) => Some(self.fail(metadata::received(&status))),
                         None => self.end(),
                     };
                     return Poll::Ready(message);

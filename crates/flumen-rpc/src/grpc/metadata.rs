@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, error::Error, time::Duration};
 
 use bytes::Bytes;
+use flumen_wire::client::ErrorKind;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tonic::metadata::MetadataMap;
 
@@ -89,6 +90,18 @@ pub(super) fn read_timeout(value: &HeaderValue) -> Option<Duration> {
         "n" => Duration::from_nanos(amount),
         _ => return None,
     })
+}
+
+/// What a status is that came in place of a message. One with a source is none of the service's: its connection broke.
+pub(super) fn received(status: &tonic::Status) -> Status {
+    let mut own = status_of(status);
+    if status.source().is_some() {
+        own.connection = Some(ErrorKind::Broken);
+        if own.code == Code::Unknown {
+            own.code = Code::Unavailable;
+        }
+    }
+    own
 }
 
 /// What a status of tonic's is to us.

@@ -11,7 +11,8 @@ use flumen_rpc::{
     generation::{Ask, ClientMessage, Pause, Resume, Say, ServerMessage, Stop, Times},
 };
 use flumen_wire::client::{Error, ErrorKind, Remote, Source as Pieces};
-use tokio::time::timeout;
+use futures_util::FutureExt;
+use tokio::time::{Instant, timeout};
 
 use super::translate::Translator;
 
@@ -27,6 +28,8 @@ pub(super) struct Source {
     times: Option<Times>,
     failed: Option<Status>,
     ended: bool,
+    /// Until when the beginning is waited for. Whoever waits says no word when that is over.
+    due: Option<Instant>,
 }
 
 thread_local! {
@@ -36,6 +39,8 @@ thread_local! {
 
 /// What is ready together goes together, in pieces of about so many bytes.
 const PIECE: usize = 16 * 1024;
+/// How long a service may take to end a call whose answer is complete, before the call is reset.
+const SETTLE: Duration = Duration::from_secs(1);
 /// How long a service that was told to stop may take to end the call, before the call is reset.
 const FAREWELL: Duration = Duration::from_millis(40);
 
@@ -45,6 +50,7 @@ impl Source {
         encoding: Encoding,
         translator: Translator,
         says_pause: bool,
+        due: Option<Instant>,
     ) -> Self {
         Self {
             exchange: Some(exchange),
@@ -55,14 +61,15 @@ impl Source {
             times: None,
             failed: None,
             ended: false,
+            due,
         }
     }
 
     /// Waits for the first message; of an answer that is no stream, for the last.
     pub(super) fn poll_begun(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
         if self.translator.is_stream() {
-            let first = ready!(self.poll_say(cx))?;
-            self.first = first;
+            self.first = ready!(self.poll_say(cx))?;
+            self.due = None;
             return Poll::Ready(if self.first.is_some() { Ok(()) } else { Err(truncated()) });
         }
         loop {
@@ -75,6 +82,7 @@ impl Source {
                 Some(say) => self.ended = self.take(say, &mut BytesMut::new()),
             }
             if self.ended {
+                self.due = None;
                 return Poll::Ready(Ok(()));
             }
             if self.translator.is_too_long() {
@@ -122,7 +130,7 @@ impl Source {
             Say::Finish(finish) => {
                 self.times = finish.times.or(self.times);
                 self.translator.finish(&finish, out);
-                self.over();
+                self.settle();
                 return true;
             }
         }
@@ -157,6 +165,22 @@ impl Source {
     /// The call has nothing more to give.
     fn over(&mut self) {
         self.exchange = None;
+    }
+
+    /// The answer is complete. The service may end the call itself: one that is reset looks like a cancelled one.
+    fn settle(&mut self) {
+        let Some(Exchange { outbound, mut inbound }) = self.exchange.take() else { return };
+        let settling = async move {
+            // That the service has ended the call before is well, too.
+            let _ = outbound.close().await;
+            while let Some(Ok(_)) = inbound.next().await {}
+        };
+        let mut settling = Box::pin(timeout(SETTLE, settling));
+        if settling.as_mut().now_or_never().is_none()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(settling);
+        }
     }
 
     fn tell(&mut self, ask: Ask) {
@@ -238,7 +262,12 @@ impl Pieces for Source {
 
 impl Drop for Source {
     fn drop(&mut self) {
-        self.part("cancelled");
+        let late = self.due.is_some_and(|due| due <= Instant::now());
+        self.part(match (late, self.translator.is_stream()) {
+            (true, true) => "first_token_timeout",
+            (true, false) => "total_timeout",
+            (false, _) => "cancelled",
+        });
     }
 }
 
