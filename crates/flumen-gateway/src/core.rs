@@ -259,6 +259,8 @@ fn upstream_of(
     }
 }
 
+/// An answer that is no stream may come in one message. Events of streams are held to `stream.max_event` besides.
+const LARGEST_ANSWER: usize = 16 << 20;
 /// What a service may send on one stream before it is read: seconds of text, and little to hold for a reader that is slow.
 const STREAM_WINDOW: u32 = 32 * 1024;
 
@@ -280,7 +282,7 @@ fn service_of(rpc: &config::Rpc, config: &Config, resolver: &Resolver) -> Result
     let grpc = grpc::Options {
         max_streams: rpc.max_streams,
         stream_window: STREAM_WINDOW,
-        max_message: config.stream.max_event,
+        max_message: LARGEST_ANSWER,
         ..grpc::Options::default()
     };
     let client = match rpc.transport {
@@ -291,8 +293,7 @@ fn service_of(rpc: &config::Rpc, config: &Config, resolver: &Resolver) -> Result
             flumen_rpc::Client::Grpc(grpc::Client::new(dialers, Encoding::Thrift, grpc))
         }
         config::RpcTransport::TtHeader => {
-            let options =
-                ttheader::Options { max_message: config.stream.max_event, ..ttheader::Options::default() };
+            let options = ttheader::Options { max_message: LARGEST_ANSWER, ..ttheader::Options::default() };
             flumen_rpc::Client::TtHeader(ttheader::Client::spread(dialers, options))
         }
     };

@@ -3,9 +3,15 @@
 //! A call becomes a request of the HTTP API within this process, so that keys, limits, queues, resumable streams and errors are
 //! the same for both.
 
-use std::io;
+use std::{io, sync::Arc, time::Duration};
 
-use axum::{Router, body::Body, response::Response};
+use axum::{
+    Router,
+    body::{Body, BodyDataStream},
+    extract::{Request, State},
+    middleware::{Next, from_fn_with_state},
+    response::Response,
+};
 use flumen_rpc::{
     Code, Encoding, Inbound, Incoming, Metadata, Outbound, Services, Status,
     generation::{
@@ -15,12 +21,12 @@ use flumen_rpc::{
     grpc,
 };
 use flumen_stream::codec::sse::Decoder;
-use flumen_wire::listen::Shutdown;
 use futures_util::StreamExt;
-use http::header;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use tokio::time::{sleep, timeout};
 use tower::ServiceExt;
 
-use crate::{observe::REQUEST_ID, resume::STREAM_ID};
+use crate::{access::identify, core::Core, observe::REQUEST_ID, resume::STREAM_ID};
 
 mod request;
 mod said;
@@ -29,45 +35,98 @@ mod said;
 ///
 /// # Errors
 /// When the contract's description is none.
-pub(crate) async fn front(http: &Router, limits: grpc::Limits, shutdown: &Shutdown) -> io::Result<Router> {
+pub(crate) async fn front(core: &Arc<Core>, http: &Router, limits: grpc::Limits) -> io::Result<Router> {
+    let shutdown = core.shutdown();
     let handler = || {
-        let http = http.clone();
-        move |incoming| answer(http.clone(), limits.max_message, incoming)
+        let front = Front { core: Arc::clone(core), http: http.clone() };
+        move |incoming| front.clone().answer(incoming)
     };
     let services =
         Services::new().method(SERVICE, METHOD, handler()).method(THRIFT_SERVICE, METHOD, handler());
     let calls =
         [SERVICE, THRIFT_SERVICE].map(|name| grpc::route(name, services.clone(), limits, shutdown.clone()));
     let [own, thrift] = calls;
-    Ok(own.merge(thrift).merge(grpc::companions(DESCRIPTORS, &[SERVICE]).await?))
+    let known = from_fn_with_state(Arc::clone(core), admitted);
+    Ok(own.merge(thrift).layer(known).merge(grpc::companions(DESCRIPTORS, &[SERVICE], shutdown).await?))
 }
 
-/// Answers one call.
-async fn answer(http: Router, max_event: usize, incoming: Incoming) -> Result<Metadata, Status> {
-    let Incoming { call, encoding, requests, answers, extensions, .. } = incoming;
-    let mut caller = Caller { requests, encoding, paused: false };
-    let start = caller.start().await?;
-    let verbatim = start.messages.is_empty();
-    let mut request = request::of(start, &call)?;
-    *request.extensions_mut() = extensions;
-    let Ok(response) = tokio::select! {
-        biased;
-        stopped = caller.stops() => return stopped.map(|()| Metadata::default()),
-        response = http.oneshot(request) => response,
-    };
-    if !response.status().is_success() {
-        return Err(said::refusal(response).await);
-    }
-    let mut told = Told { answers, encoding };
-    told.say(Say::Accepted(accepted(&response)), "").await?;
-    if is_stream(&response) {
-        relay(response.into_body(), max_event, verbatim, &mut caller, &mut told).await?;
-    } else {
-        for say in said::whole(response.into_body(), verbatim).await? {
-            told.say(say, "").await?;
+/// Lets through whoever may ask, before anything of a message is read.
+async fn admitted(State(core): State<Arc<Core>>, request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    match identify(&core, &parts).await {
+        Ok(_) => next.run(Request::from_parts(parts, body)).await,
+        Err(failure) => {
+            core.metrics().turned_away(failure.code);
+            grpc::refusal(said::refused(&failure))
         }
     }
-    Ok(Metadata::default())
+}
+
+/// The HTTP API, as the front asks it.
+#[derive(Clone)]
+struct Front {
+    core: Arc<Core>,
+    http: Router,
+}
+
+impl Front {
+    /// Answers one call.
+    async fn answer(self, incoming: Incoming) -> Result<Metadata, Status> {
+        let Incoming { call, encoding, requests, answers, extensions, .. } = incoming;
+        let routing = self.core.routing();
+        let config = routing.config();
+        let mut caller = Caller { requests, encoding, paused: false, patience: config.timeouts.client_stall };
+        let start = tokio::select! {
+            start = timeout(config.timeouts.request_body, caller.start()) => start.map_err(|_| late())??,
+            () = self.core.shutdown().draining() => {
+                return Err(Status::unavailable("the server is shutting down"));
+            }
+        };
+        let verbatim = start.messages.is_empty();
+        let mut request = request::of(start, &call)?;
+        *request.extensions_mut() = extensions;
+        let headers = request.headers().clone();
+        let Ok(response) = tokio::select! {
+            biased;
+            stopped = caller.stops() => return stopped.map(|()| Metadata::default()),
+            response = self.http.clone().oneshot(request) => response,
+        };
+        if response.status() != StatusCode::OK {
+            return Err(said::refusal(response).await);
+        }
+        let kept = response.headers().get(STREAM_ID).cloned();
+        let mut told = Told { answers, encoding };
+        told.say(Say::Accepted(accepted(&response)), "").await?;
+        if !is_stream(&response) {
+            for say in said::whole(response.into_body(), verbatim).await? {
+                told.say(say, "").await?;
+            }
+            return Ok(Metadata::default());
+        }
+        let events = Events::new(response.into_body(), config.stream.max_event, verbatim);
+        if relay(events, &mut caller, &mut told).await? == Relayed::Stopped {
+            // A stream that is kept would go on without its reader.
+            if let Some(id) = kept {
+                self.stop(&id, headers).await;
+            }
+            let finish = Finish { reason: "stopped".to_owned(), ..Finish::default() };
+            told.say(Say::Finish(finish), "").await?;
+        }
+        Ok(Metadata::default())
+    }
+
+    /// Stops a stream that is kept.
+    async fn stop(&self, id: &HeaderValue, headers: HeaderMap) {
+        let uri = id.to_str().ok().and_then(|id| format!("/v1/streams/{id}").parse().ok());
+        let Some(uri) = uri else { return };
+        let mut request = Request::new(Body::empty());
+        (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (Method::DELETE, uri, headers);
+        let Ok(_) = self.http.clone().oneshot(request).await;
+    }
+}
+
+fn late() -> Status {
+    Status::new(Code::DeadlineExceeded, "no `start` came in time")
 }
 
 fn accepted(response: &Response) -> Accepted {
@@ -81,40 +140,57 @@ fn is_stream(response: &Response) -> bool {
     content_type.is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"))
 }
 
+/// The events of an answer, in the words of the contract.
+struct Events {
+    pieces: BodyDataStream,
+    decoder: Decoder,
+    reader: said::Reader,
+}
+
+impl Events {
+    fn new(body: Body, max_event: usize, verbatim: bool) -> Self {
+        let (pieces, decoder) = (body.into_data_stream(), Decoder::new(max_event));
+        Self { pieces, decoder, reader: said::Reader::new(verbatim) }
+    }
+}
+
+/// How the relay of an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Relayed {
+    Complete,
+    /// The caller wants no more.
+    Stopped,
+}
+
 /// Events to messages, for as long as the caller wants them.
-async fn relay(
-    body: Body,
-    max_event: usize,
-    verbatim: bool,
-    caller: &mut Caller,
-    told: &mut Told,
-) -> Result<(), Status> {
-    let (mut pieces, mut decoder) = (body.into_data_stream(), Decoder::new(max_event));
-    let mut reader = said::Reader::new(verbatim);
+async fn relay(mut events: Events, caller: &mut Caller, told: &mut Told) -> Result<Relayed, Status> {
     loop {
+        let Caller { paused, patience, .. } = *caller;
         let piece = tokio::select! {
             biased;
             stopped = caller.stops_or_changes() => {
                 if stopped? {
-                    let finish = Finish { reason: "stopped".to_owned(), ..Finish::default() };
-                    return told.say(Say::Finish(finish), "").await;
+                    return Ok(Relayed::Stopped);
                 }
                 continue;
             }
-            piece = pieces.next(), if !caller.paused => piece,
+            piece = events.pieces.next(), if !paused => piece,
+            () = sleep(patience), if paused => {
+                return Err(Status::new(Code::Aborted, "the call was paused for too long"));
+            }
         };
         let Some(Ok(piece)) = piece else {
             return Err(Status::unavailable("the stream broke off before its end"));
         };
-        decoder.push(piece);
-        while let Some(event) = decoder.next() {
+        events.decoder.push(piece);
+        while let Some(event) = events.decoder.next() {
             let event = event.map_err(|error| Status::new(Code::Internal, error.to_string()))?;
             let id = event.id().map(|id| String::from_utf8_lossy(id).into_owned()).unwrap_or_default();
-            for say in reader.read(&event) {
+            for say in events.reader.read(&event)? {
                 let last = matches!(say, Say::Finish(_) | Say::Error(_));
                 told.say(say, &id).await?;
                 if last {
-                    return Ok(());
+                    return Ok(Relayed::Complete);
                 }
             }
         }
@@ -126,6 +202,8 @@ struct Caller {
     requests: Inbound,
     encoding: Encoding,
     paused: bool,
+    /// How long it may pause.
+    patience: Duration,
 }
 
 impl Caller {

@@ -33,7 +33,7 @@ pub(crate) async fn routes(core: &Arc<Core>) -> io::Result<Router> {
     let http = http(Arc::clone(core));
     let limits =
         grpc::Limits { max_message: core.routing().config().server.max_body_size, ..grpc::Limits::default() };
-    Ok(front(&http, limits, core.shutdown()).await?.merge(http))
+    Ok(front(core, &http, limits).await?.merge(http))
 }
 
 fn http(core: Arc<Core>) -> Router {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use flumen_stream::{Pressure, Writer};
+use flumen_stream::{Frame, Pressure, Writer};
 use futures_util::{FutureExt, Stream};
 
 use crate::{Cancel, Code, Metadata, Status, grpc, ttheader};
@@ -31,8 +31,21 @@ pub struct Outbound(pub(crate) Out);
 #[derive(Debug)]
 pub(crate) enum Out {
     /// Into a log, from which the transport takes.
-    Log(Writer<Bytes>),
+    Log(Writer<Letter>),
     TtHeader(ttheader::Outbound),
+}
+
+/// A message in a log. It counts for more than its bytes, since many empty ones are something, too.
+#[derive(Clone, Debug)]
+pub(crate) struct Letter(pub(crate) Bytes);
+
+/// What a message takes besides its bytes.
+const ENVELOPE: usize = 64;
+
+impl Frame for Letter {
+    fn size(&self) -> usize {
+        self.0.len() + ENVELOPE
+    }
 }
 
 impl Outbound {
@@ -44,7 +57,7 @@ impl Outbound {
     /// `Cancelled` when the call is over.
     pub async fn send(&mut self, message: Bytes) -> Result<(), Status> {
         match &mut self.0 {
-            Out::Log(log) => log.append(message).await.map_err(|_| over()),
+            Out::Log(log) => log.append(Letter(message)).await.map_err(|_| over()),
             Out::TtHeader(outbound) => outbound.send(message).await,
         }
     }

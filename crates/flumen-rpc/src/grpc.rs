@@ -10,10 +10,12 @@
 //!
 //! Thrift over gRPC is what Kitex speaks since 0.9.1: content type `application/grpc+thrift`, a bare struct a message.
 
+mod addresses;
 mod channel;
 mod client;
 mod codec;
 mod companions;
+mod frames;
 mod inbound;
 mod metadata;
 mod server;
@@ -21,7 +23,7 @@ mod server;
 pub use channel::Options;
 pub use client::Client;
 pub use companions::companions;
-pub use server::{Limits, listener_limits, route, router};
+pub use server::{Limits, listener_limits, refusal, route, router};
 
 pub(crate) use inbound::Inbound;
 

@@ -28,4 +28,4 @@ pub use exchange::{Exchange, Inbound, Outbound};
 pub use services::{Handling, Incoming, Services};
 pub use status::{Business, Code, Status};
 
-pub(crate) use exchange::{In, Out};
+pub(crate) use exchange::{In, Letter, Out};

@@ -254,7 +254,13 @@ async fn serve_connection(
                 Box::pin(drive(stream, state, router, limits, shutdown, Version::HTTP_2)).await;
             }
             Some(Begins::Other) => match other {
-                Some(other) => other(stream, peer).await,
+                Some(other) => {
+                    // Whoever pauses there for long is neither gone nor stalled.
+                    if let Err(error) = SockRef::from(&stream).set_tcp_user_timeout(None) {
+                        tracing::debug!(%error, "cannot set socket options");
+                    }
+                    other(stream, peer).await;
+                }
                 // HTTP/1.1 has the words to say that this is none.
                 None => drive(stream, state, router, limits, shutdown, Version::HTTP_11).await,
             },

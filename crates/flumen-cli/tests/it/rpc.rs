@@ -228,7 +228,7 @@ async fn requests_can_be_spelt_out() {
     post(gateway.address, "/v1/chat/completions", &body).await;
     let start = service.asked().await.start;
     assert_eq!((&*start.messages[0].content, start.sampling.unwrap().max_tokens), ("hello", Some(9)));
-    assert!(start.raw.is_empty());
+    assert!(start.raw.starts_with(b"{"), "and nothing of it is lost");
 }
 
 #[tokio::test]
@@ -300,7 +300,7 @@ async fn stalled(service: &Service, generations: u64) {
             last = now;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(60), standing)
+    tokio::time::timeout(std::time::Duration::from_mins(1), standing)
         .await
         .expect("it stands still within a minute");
 }

@@ -88,17 +88,25 @@ impl Service {
         let start = self.start(call, dialect);
         let translator = Translator::new(dialect, call.stream, &start.model);
         let mut exchange = self.client.stream(&request).await?;
-        exchange.outbound.send(generation::ClientMessage::from(Ask::Start(start)).encode(encoding)).await?;
+        let start = generation::ClientMessage::from(Ask::Start(start)).encode(encoding);
+        if let Err(status) = exchange.outbound.send(start).await {
+            // Why it cannot be sent, the other direction knows better.
+            return Err(exchange.inbound.next().await.and_then(Result::err).unwrap_or(status));
+        }
         Ok(Source::new(exchange, encoding, translator, self.settings.pause, call.due))
     }
 
     fn start(&self, call: &Call, dialect: Dialect) -> Start {
-        let model = conversation::model(&call.body);
-        let start =
-            Start { model, stream: call.stream, dialect: dialect.as_str().to_owned(), ..Start::default() };
+        let start = Start {
+            model: conversation::model(&call.body),
+            dialect: dialect.as_str().to_owned(),
+            raw: call.body.clone(),
+            stream: call.stream,
+            ..Start::default()
+        };
         match self.settings.request {
             RpcRequest::Messages if dialect == Dialect::Chat => conversation::spell(&call.body, start),
-            RpcRequest::Messages | RpcRequest::Raw => Start { raw: call.body.clone(), ..start },
+            RpcRequest::Messages | RpcRequest::Raw => start,
         }
     }
 

@@ -1,7 +1,8 @@
 //! Connections to a service, at as many addresses as it has.
 
 use std::{
-    net::IpAddr,
+    future::{Future, poll_fn},
+    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -14,7 +15,11 @@ use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::time::Instant;
 
-use super::{CONNECTION_WINDOW, inbound::Place};
+use super::{
+    CONNECTION_WINDOW,
+    addresses::{Address, Addresses},
+    inbound::Place,
+};
 
 /// What a client does on its connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,29 +53,23 @@ impl Default for Options {
 
 /// After a failure an address is left alone for so long, if there is another.
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
-/// Names are looked up again so often. The resolver keeps what lives longer.
-const LOOK_UP: Duration = Duration::from_secs(5);
-
 pub(super) type Send = SendRequest<tonic::body::Body>;
-
-/// An endpoint, and one of its addresses.
-type Address = (usize, IpAddr);
 
 #[derive(Debug)]
 pub(super) struct Channel {
-    dialers: Vec<Dialer>,
+    addresses: Arc<Addresses>,
     pub(super) options: Options,
     state: Mutex<State>,
     /// Held by the one who connects, so that many calls at once do not open as many connections.
-    connecting: tokio::sync::Mutex<()>,
+    connecting: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     lines: Vec<Line>,
-    addresses: Vec<Address>,
-    looked_up: Option<Instant>,
     failed: Vec<(Address, Instant)>,
+    /// The latest failure, for those who waited for the same connection.
+    failure: Option<(Instant, ErrorKind, String)>,
 }
 
 /// One connection.
@@ -79,6 +78,8 @@ struct Line {
     address: Address,
     send: Send,
     streams: Arc<AtomicUsize>,
+    /// As many as the peer allows.
+    allowed: Arc<AtomicUsize>,
     used: Instant,
 }
 
@@ -100,11 +101,16 @@ enum Pick {
 
 impl Channel {
     pub(super) fn new(dialers: Vec<Dialer>, options: Options) -> Self {
-        Self { dialers, options, state: Mutex::default(), connecting: tokio::sync::Mutex::default() }
+        Self {
+            addresses: Addresses::of(dialers),
+            options,
+            state: Mutex::default(),
+            connecting: Arc::default(),
+        }
     }
 
-    pub(super) fn dialers(&self) -> &[Dialer] {
-        &self.dialers
+    pub(super) fn dialer(&self, endpoint: usize) -> &Dialer {
+        self.addresses.dialer(endpoint)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -112,74 +118,66 @@ impl Channel {
     }
 
     /// A place on the connection to the address with the fewest streams, which is opened if need be.
-    pub(super) async fn lane(&self) -> Result<Lane, Error> {
-        self.look_up().await?;
-        let mut last = None;
+    pub(super) async fn lane(self: &Arc<Self>) -> Result<Lane, Error> {
+        let began = Instant::now();
+        let addresses = self.addresses.current().await?;
+        if addresses.is_empty() {
+            return Err(Error::new(ErrorKind::Resolve, "the service has no address"));
+        }
         loop {
-            let pick = self.state().pick(&self.options);
-            let spare = match pick {
+            let pick = self.state().pick(&addresses, &self.options);
+            match pick {
                 Pick::Lane(lane) => return Ok(lane),
-                Pick::Nowhere => return Err(last.unwrap_or_else(nowhere)),
-                Pick::Connect(_, spare) => spare,
-            };
-            let _one = match (self.connecting.try_lock(), spare) {
-                (Ok(guard), _) => guard,
-                (Err(_), Some(lane)) => return Ok(lane),
-                (Err(_), None) => self.connecting.lock().await,
-            };
-            // Whoever connected before us may have made room.
-            let address = match self.state().pick(&self.options) {
-                Pick::Lane(lane) => return Ok(lane),
-                Pick::Nowhere => return Err(last.unwrap_or_else(nowhere)),
-                Pick::Connect(address, _) => address,
-            };
-            match self.connect(address).await {
-                Ok(line) => self.state().lines.push(line),
-                Err(error) => {
-                    last = Some(error);
-                    let mut state = self.state();
-                    state.failed.push((address, Instant::now()));
-                    if state.addresses.iter().all(|address| state.has_failed(*address)) {
-                        // They are tried again at the next call.
-                        state.failed.clear();
-                        return Err(last.unwrap_or_else(nowhere));
-                    }
+                Pick::Connect(address, Some(spare)) => {
+                    self.connect_aside(address);
+                    return Ok(spare);
                 }
+                Pick::Connect(_, None) => {
+                    let _one = self.connecting.lock().await;
+                    self.connect_next(&addresses, began).await?;
+                }
+                Pick::Nowhere => self.state().try_again(began)?,
             }
         }
     }
 
-    /// Finds out, now and then, which addresses there are.
-    async fn look_up(&self) -> Result<(), Error> {
-        let is_known = |state: &State| {
-            state.looked_up.is_some_and(|since| since.elapsed() < LOOK_UP && !state.addresses.is_empty())
-        };
-        if is_known(&self.state()) {
-            return Ok(());
+    /// Connects, unless somebody has just done so.
+    async fn connect_next(&self, addresses: &[Address], began: Instant) -> Result<(), Error> {
+        let pick = self.state().pick(addresses, &self.options);
+        match pick {
+            Pick::Connect(address, None) => self.connect(address).await,
+            Pick::Nowhere => self.state().try_again(began)?,
+            Pick::Lane(_) | Pick::Connect(_, Some(_)) => {}
         }
-        let (mut found, mut last) = (Vec::new(), None);
-        for (endpoint, dialer) in self.dialers.iter().enumerate() {
-            match dialer.addresses().await {
-                Ok(addresses) => found.extend(addresses.into_iter().map(|address| (endpoint, address))),
-                Err(error) => last = Some(error),
-            }
+        Ok(())
+    }
+
+    /// Connects while the calls use what there is.
+    fn connect_aside(self: &Arc<Self>, address: Address) {
+        if let Ok(one) = Arc::clone(&self.connecting).try_lock_owned() {
+            let own = Arc::clone(self);
+            tokio::spawn(async move {
+                own.connect(address).await;
+                drop(one);
+            });
         }
+    }
+
+    async fn connect(&self, address: Address) {
+        let outcome = self.open(address).await;
         let mut state = self.state();
-        state.looked_up = Some(Instant::now());
-        match last {
-            // Better old addresses than none.
-            Some(error) if found.is_empty() && state.addresses.is_empty() => Err(error),
-            Some(_) if found.is_empty() => Ok(()),
-            _ => {
-                state.addresses = found;
-                Ok(())
+        match outcome {
+            Ok(line) => state.lines.push(line),
+            Err(error) => {
+                state.failed.push((address, Instant::now()));
+                state.failure = Some((Instant::now(), error.kind(), error.to_string()));
             }
         }
     }
 
-    async fn connect(&self, address: Address) -> Result<Line, Error> {
+    async fn open(&self, address: Address) -> Result<Line, Error> {
         let (endpoint, ip) = address;
-        let io = self.dialers[endpoint].dial(Some(ip), &mut Timings::new()).await?;
+        let io = self.dialer(endpoint).dial(Some(ip), &mut Timings::new()).await?;
         let (send, connection) = Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .initial_stream_window_size(self.options.stream_window)
@@ -192,24 +190,27 @@ impl Channel {
             .map_err(|error| {
                 Error::new(ErrorKind::Protocol, format!("the HTTP/2 handshake failed: {error}"))
             })?;
+        let allowed = Arc::new(AtomicUsize::new(usize::MAX));
+        let told = Arc::clone(&allowed);
         // It ends when the last sender and the last stream are gone.
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
+            let mut connection = pin!(connection);
+            let ended = poll_fn(|cx| {
+                let ended = connection.as_mut().poll(cx);
+                told.store(connection.current_max_send_streams(), Relaxed);
+                ended
+            });
+            if let Err(error) = ended.await {
                 tracing::debug!(%error, "an HTTP/2 connection to a service ended");
             }
         });
-        Ok(Line { address, send, streams: Arc::default(), used: Instant::now() })
+        Ok(Line { address, send, streams: Arc::default(), allowed, used: Instant::now() })
     }
 }
 
-fn nowhere() -> Error {
-    Error::new(ErrorKind::Resolve, "the service has no address")
-}
-
 impl State {
-    fn pick(&mut self, options: &Options) -> Pick {
-        let Self { lines, addresses, .. } = self;
-        lines.retain(|line| {
+    fn pick(&mut self, addresses: &[Address], options: &Options) -> Pick {
+        self.lines.retain(|line| {
             let idle = line.streams.load(Relaxed) == 0 && line.used.elapsed() > options.idle;
             addresses.contains(&line.address) && !line.send.is_closed() && !idle
         });
@@ -219,7 +220,7 @@ impl State {
             own.map(|line| line.streams.load(Relaxed)).sum::<usize>()
         };
         let unconnected = |address: Address| !self.lines.iter().any(|line| line.address == address);
-        let open = self.addresses.iter().copied().filter(|address| !self.has_failed(*address));
+        let open = addresses.iter().copied().filter(|address| !self.has_failed(*address));
         let Some(address) = open.min_by_key(|address| (load(*address), unconnected(*address))) else {
             return Pick::Nowhere;
         };
@@ -232,12 +233,24 @@ impl State {
     /// A place on the emptiest of these connections, if one has room.
     fn enter(&mut self, options: &Options, among: impl Fn(&Line) -> bool) -> Option<Lane> {
         let streams = |line: &Line| line.streams.load(Relaxed);
-        let room = |line: &&mut Line| among(line) && streams(line) < options.max_streams;
+        let most = |line: &Line| options.max_streams.min(line.allowed.load(Relaxed)).max(1);
+        let room = |line: &&mut Line| among(line) && streams(line) < most(line);
         let line = self.lines.iter_mut().filter(room).min_by_key(|line| streams(line))?;
         line.used = Instant::now();
         line.streams.fetch_add(1, Relaxed);
         let place = Place(Arc::clone(&line.streams));
         Some(Lane { send: line.send.clone(), place, endpoint: line.address.0 })
+    }
+
+    /// No address answers. Whoever waited while that was found out is told; who came later tries again.
+    fn try_again(&mut self, began: Instant) -> Result<(), Error> {
+        if let Some((at, kind, message)) = &self.failure
+            && *at >= began
+        {
+            return Err(Error::new(*kind, message.clone()));
+        }
+        self.failed.clear();
+        Ok(())
     }
 
     fn has_failed(&self, address: Address) -> bool {

@@ -19,11 +19,11 @@ use super::{
     Inbound, Options,
     channel::{Channel, Lane},
     codec::Encoded,
-    content_type,
+    content_type, frames,
     inbound::Begun,
     metadata,
 };
-use crate::{Call, Code, Encoding, Exchange, In, Out, Outbound, Status};
+use crate::{Call, Code, Encoding, Exchange, In, Letter, Out, Outbound, Status};
 
 /// A client of one service, at one or several endpoints. Cheap to clone.
 ///
@@ -56,7 +56,7 @@ impl Client {
     pub async fn stream(&self, call: &Call) -> Result<Exchange, Status> {
         let lane = self.channel.lane().await?;
         let options = &self.channel.options;
-        let (writer, cursor) = log(Watermarks::new(options.send_buffer));
+        let (writer, cursor) = log::<Letter>(Watermarks::new(options.send_buffer));
         let (held, gone) = oneshot::channel();
         let request = self.request(call, Sending { messages: cursor, gone })?;
         let head = begin(Arc::clone(&self.channel), lane, request);
@@ -91,7 +91,7 @@ impl Client {
 /// Sends a request and waits for the head of its answer.
 async fn begin(channel: Arc<Channel>, mut lane: Lane, mut request: Request<Body>) -> Begun {
     let response = loop {
-        let target = channel.dialers()[lane.endpoint].endpoint().uri(request.uri().path());
+        let target = channel.dialer(lane.endpoint).endpoint().uri(request.uri().path());
         *request.uri_mut() =
             target.map_err(|_| Status::new(Code::InvalidArgument, "the endpoint's URL is unusable"))?;
         match lane.send.try_send_request(request).await {
@@ -103,7 +103,8 @@ async fn begin(channel: Arc<Channel>, mut lane: Lane, mut request: Request<Body>
         }
         lane = channel.lane().await?;
     };
-    let (head, body) = response.into_parts();
+    let (mut head, body) = response.into_parts();
+    frames::tidy(&mut head.headers);
     let grpc = head.headers.get(header::CONTENT_TYPE);
     let grpc = grpc.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
     if !head.status.is_success() || !grpc {
@@ -117,7 +118,7 @@ async fn begin(channel: Arc<Channel>, mut lane: Lane, mut request: Request<Body>
             Some(business) => return Err(Status::business(business)),
             None => Streaming::new_empty(Encoded, body),
         },
-        None => Streaming::new_response(Encoded, body, head.status, None, max),
+        None => Streaming::new_response(Encoded, frames::of_answer(body), head.status, None, max),
     };
     Ok((metadata::read(&head.headers), messages, lane.place))
 }
@@ -143,7 +144,7 @@ fn code_of(status: http::StatusCode) -> Code {
 /// The messages to the service. When their writer was lost, or nobody waits for answers any more, the body breaks off, and so
 /// does the call: HTTP/2 resets a stream only when both of its directions are let go of.
 struct Sending {
-    messages: Cursor<Bytes>,
+    messages: Cursor<Letter>,
     /// Ends when the inbound half is dropped.
     gone: oneshot::Receiver<()>,
 }
@@ -153,7 +154,10 @@ impl Stream for Sending {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if let Poll::Ready(message) = Pin::new(&mut self.messages).poll_next(cx) {
-            return Poll::Ready(message.map(|message| message.map_err(|end| cancelled(end.to_string()))));
+            return Poll::Ready(
+                message
+                    .map(|message| message.map(|letter| letter.0).map_err(|end| cancelled(end.to_string()))),
+            );
         }
         ready!(Pin::new(&mut self.gone).poll(cx)).ok();
         Poll::Ready(Some(Err(cancelled("nobody waits for the answers any more".to_owned()))))

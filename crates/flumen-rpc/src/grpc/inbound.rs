@@ -2,7 +2,10 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::{Arc, atomic::AtomicUsize},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
     task::{Context, Poll, Waker, ready},
 };
 
@@ -13,7 +16,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::codec::Streaming;
 
 use super::metadata;
-use crate::{Metadata, Status};
+use crate::{Code, Metadata, Status};
 
 /// The messages that come in on one stream of HTTP/2.
 pub(crate) struct Inbound {
@@ -23,6 +26,8 @@ pub(crate) struct Inbound {
     deadline: Option<Pin<Box<Sleep>>>,
     /// The stream's place on its connection.
     place: Option<Place>,
+    /// Whether a request broke off, which tonic does not tell from its end.
+    broken: Option<Arc<AtomicBool>>,
     /// Its drop tells the other half of the call.
     _held: Option<oneshot::Sender<()>>,
 }
@@ -42,7 +47,7 @@ pub(super) struct Place(pub(super) Arc<AtomicUsize>);
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        self.0.fetch_sub(1, Relaxed);
     }
 }
 
@@ -60,6 +65,7 @@ impl Inbound {
             trailer: Metadata::default(),
             deadline,
             place: None,
+            broken: None,
             _held: Some(held),
         }
     }
@@ -76,9 +82,17 @@ impl Inbound {
     }
 
     /// The messages of a request.
-    pub(super) fn of_request(header: Metadata, messages: Streaming<Bytes>) -> Self {
+    pub(super) fn of_request(header: Metadata, messages: Streaming<Bytes>, broken: Arc<AtomicBool>) -> Self {
         let state = State::Runs(Box::new(messages));
-        Self { state, header, trailer: Metadata::default(), deadline: None, place: None, _held: None }
+        Self {
+            state,
+            header,
+            trailer: Metadata::default(),
+            deadline: None,
+            place: None,
+            broken: Some(broken),
+            _held: None,
+        }
     }
 
     pub(crate) fn header(&self) -> &Metadata {
@@ -127,6 +141,9 @@ impl Inbound {
     fn end(&mut self) -> Option<Result<Bytes, Status>> {
         let State::Runs(mut messages) = std::mem::replace(&mut self.state, State::Over) else { return None };
         self.place = None;
+        if self.broken.as_ref().is_some_and(|broken| broken.load(Relaxed)) {
+            return Some(Err(Status::new(Code::Cancelled, "the caller broke the call off")));
+        }
         // They came with the end.
         let trailers = messages.trailers().now_or_never()?.ok()??.into_headers();
         self.trailer = metadata::read(&trailers);

@@ -14,10 +14,10 @@ use http::{HeaderValue, StatusCode, header};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::codec::{EncodeBody, SingleMessageCompressionOverride, Streaming};
 
-use super::{CONNECTION_WINDOW, Inbound, codec::Encoded, content_type, metadata};
+use super::{CONNECTION_WINDOW, Inbound, codec::Encoded, content_type, frames, metadata};
 use crate::{
-    Call, Cancel, Cancellation, Code, Encoding, Handling, In, Incoming, Metadata, Out, Outbound, Services,
-    Status,
+    Call, Cancel, Cancellation, Code, Encoding, Handling, In, Incoming, Letter, Metadata, Out, Outbound,
+    Services, Status,
 };
 
 /// What a server allows.
@@ -91,12 +91,13 @@ pub(crate) fn serve(services: &Services, limits: Limits, shutdown: &Shutdown, re
         deadline: left.and_then(|left| Instant::now().checked_add(left)),
         metadata: metadata::read(&head.headers),
     };
+    let (body, broken) = frames::of_request(body);
     let messages = Streaming::new_request(Encoded, body, None, Some(limits.max_message));
-    let (writer, cursor) = log(Watermarks::new(limits.send_buffer));
+    let (writer, cursor) = log::<Letter>(Watermarks::new(limits.send_buffer));
     let (deadline, cancellation) = (call.deadline, Cancellation::default());
     let handling = handler(Incoming {
         encoding,
-        requests: crate::Inbound(In::Grpc(Inbound::of_request(call.metadata.clone(), messages))),
+        requests: crate::Inbound(In::Grpc(Inbound::of_request(call.metadata.clone(), messages, broken))),
         answers: Outbound(Out::Log(writer)),
         cancellation: cancellation.clone(),
         extensions: head.extensions,
@@ -122,6 +123,11 @@ fn encoding_of(request: &Request) -> Option<Encoding> {
     }
 }
 
+/// The response to a call that is not even looked at, for layers before a route.
+pub fn refusal(status: Status) -> Response {
+    refused(Encoding::Proto, status)
+}
+
 fn refused(encoding: Encoding, status: Status) -> Response {
     let mut response = metadata::to_tonic(status, &Metadata::default()).into_http::<Body>();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type(encoding)));
@@ -139,7 +145,7 @@ fn respond(encoding: Encoding, answers: Answers) -> Response {
 /// A handler that runs, and what it sends. When it is dropped before the end, the caller is gone.
 struct Answers {
     handling: Option<Handling>,
-    messages: Option<Cursor<Bytes>>,
+    messages: Option<Cursor<Letter>>,
     outcome: Option<Result<Metadata, Status>>,
     cancellation: Cancellation,
     deadline: Option<Pin<Box<Sleep>>>,
@@ -174,7 +180,7 @@ impl Stream for Answers {
         self.poll_handler(cx);
         if let Some(messages) = &mut self.messages {
             match Pin::new(messages).poll_next(cx) {
-                Poll::Ready(Some(Ok(message))) => return Poll::Ready(Some(Ok(message))),
+                Poll::Ready(Some(Ok(letter))) => return Poll::Ready(Some(Ok(letter.0))),
                 // However the handler let go of its writer: its outcome is the end.
                 Poll::Ready(Some(Err(_)) | None) => self.messages = None,
                 Poll::Pending => return Poll::Pending,

@@ -5,7 +5,11 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use tokio::{sync::watch, task::JoinError};
+use tokio::{
+    sync::watch,
+    task::JoinError,
+    time::{Instant, sleep_until},
+};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Generate, Request, Stats, Writer};
@@ -14,8 +18,18 @@ use crate::{
     generation::{Ask, ClientMessage, Start},
 };
 
-/// Answers a call of the contract.
+/// Answers a call of the contract, in a task of its own: the transport looks at a handler only while its caller takes what it says,
+/// and a caller that takes nothing may still say stop, or run out of time.
 pub(crate) async fn answer<G: Generate>(
+    generator: Arc<G>,
+    stats: Arc<Stats>,
+    incoming: Incoming,
+) -> Result<Metadata, Status> {
+    let conversation = AbortOnDropHandle::new(tokio::spawn(converse(generator, stats, incoming)));
+    conversation.await.unwrap_or_else(|error| Err(lost(&error)))
+}
+
+async fn converse<G: Generate>(
     generator: Arc<G>,
     stats: Arc<Stats>,
     incoming: Incoming,
@@ -24,6 +38,7 @@ pub(crate) async fn answer<G: Generate>(
     let start = first(&mut requests, encoding).await?;
     let (hold, held) = watch::channel(false);
     let writer = Writer::new(answers, encoding, held, Arc::clone(&stats));
+    let deadline = call.deadline;
     let request = Request { start, call, cancellation: cancellation.clone() };
     let mut running = Running::begin(&stats, cancellation.clone());
     let mut generation =
@@ -32,9 +47,20 @@ pub(crate) async fn answer<G: Generate>(
         biased;
         outcome = &mut generation => outcome.unwrap_or_else(|error| Err(lost(&error))),
         status = listen(&mut requests, encoding, &hold, &cancellation) => Err(status),
+        () = passes(deadline) => {
+            cancellation.cancel(Cancel::because("deadline"));
+            Err(Status::deadline())
+        }
     };
     running.ended(&outcome);
     outcome.map(|()| Metadata::default())
+}
+
+async fn passes(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn first(requests: &mut Inbound, encoding: Encoding) -> Result<Start, Status> {
@@ -117,7 +143,10 @@ impl Running {
         count.fetch_add(1, Relaxed);
         self.over = true;
         match (outcome, self.cancellation.reason()) {
-            (Err(_), Some(cancel)) => tracing::info!(cause = cancel.reason, "a generation was cancelled"),
+            (Err(_), Some(cancel)) => {
+                let cause: String = cancel.reason.chars().take(100).collect();
+                tracing::info!(cause, "a generation was cancelled");
+            }
             (Err(status), None) => tracing::info!(%status, "a generation failed"),
             (Ok(()), _) => tracing::debug!("a generation is complete"),
         }

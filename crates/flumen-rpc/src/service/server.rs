@@ -91,10 +91,10 @@ impl<G: Generate> Server<G> {
     pub async fn serve_on(self, listener: Listener, shutdown: Shutdown) -> io::Result<()> {
         let (services, stats) = (self.services(), Arc::clone(&self.stats));
         let router = grpc::router(services.clone(), self.limits, shutdown.clone())
-            .merge(grpc::companions(DESCRIPTORS, &[SERVICE]).await?)
+            .merge(grpc::companions(DESCRIPTORS, &[SERVICE], &shutdown).await?)
             .merge(Router::new().route("/metrics", get(move || std::future::ready(stats.text()))));
-        let listener =
-            listener.besides(ttheader::beside(services, ttheader::Limits::default(), shutdown.clone()));
+        let besides = ttheader::Limits { message: self.limits.max_message, ..ttheader::Limits::default() };
+        let listener = listener.besides(ttheader::beside(services, besides, shutdown.clone()));
         let limits = Arc::new(grpc::listener_limits());
         listener.serve(router, limits, Arc::new(Gate::default()), None, shutdown).await
     }

@@ -43,6 +43,11 @@ impl Writer {
         Self { outbound, encoding, held, stats, came, times }
     }
 
+    /// The work begins now: what came before counts as waiting, in the times that `finish` tells.
+    pub fn begin(&mut self) {
+        self.times.queued = micros(self.came.elapsed());
+    }
+
     /// Says that the request was taken. What a first token says as well, but later.
     ///
     /// # Errors

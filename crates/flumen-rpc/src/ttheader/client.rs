@@ -1,7 +1,7 @@
 use std::{
     future::Future,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicI32, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
@@ -95,7 +95,12 @@ struct Endpoint {
     /// Apart, since Kitex's server decides by a connection's first frame what it is for.
     streams: Arc<Pool>,
     unary: Arc<Pool>,
+    /// When it last did not answer.
+    failed: Mutex<Option<Instant>>,
 }
+
+/// An endpoint that did not answer is passed over for so long, if there is another.
+const AFTER_FAILURE: Duration = Duration::from_secs(5);
 
 /// Numbers of streams and of unary messages. One for the process, as Kitex does it.
 static NEXT: AtomicI32 = AtomicI32::new(1);
@@ -117,7 +122,7 @@ impl Client {
     /// Of the service at several endpoints, which take turns. One that does not answer is passed over.
     pub fn spread(dialers: Vec<Dialer>, options: Options) -> Self {
         let pool = || Arc::new(Pool::new(options.max_idle, options.idle));
-        let endpoint = |dialer| Endpoint { dialer, streams: pool(), unary: pool() };
+        let endpoint = |dialer| Endpoint { dialer, streams: pool(), unary: pool(), failed: Mutex::default() };
         let endpoints = dialers.into_iter().map(endpoint).collect();
         Self { shared: Arc::new(Shared { endpoints, options, turn: AtomicUsize::new(0) }) }
     }
@@ -183,15 +188,17 @@ struct Connected {
 impl Shared {
     /// A kept connection to the endpoint whose turn it is, or else a new one; to the next endpoint if that one does not answer.
     async fn connect(&self, pool: impl Fn(&Endpoint) -> &Arc<Pool>) -> Result<Connected, Status> {
-        let turn = self.turn.fetch_add(1, Relaxed);
+        let (turn, all) = (self.turn.fetch_add(1, Relaxed), self.endpoints.len());
+        let mut in_turn: Vec<_> = (0..all).map(|at| &self.endpoints[turn.wrapping_add(at) % all]).collect();
+        // Those that did not answer a moment ago come last.
+        in_turn.sort_by_key(|endpoint| endpoint.has_failed());
         let mut last = Status::unavailable("the service has no endpoint");
-        for at in 0..self.endpoints.len() {
-            let endpoint = &self.endpoints[turn.wrapping_add(at) % self.endpoints.len()];
+        for endpoint in in_turn {
             let pool = Arc::clone(pool(endpoint));
             if let Some(io) = pool.take().await {
                 return Ok(Connected { io, reused: true, pool });
             }
-            match endpoint.open(turn).await {
+            match endpoint.open(turn / all).await {
                 Ok(io) => return Ok(Connected { io, reused: false, pool }),
                 Err(error) => last = error.into(),
             }
@@ -201,8 +208,20 @@ impl Shared {
 }
 
 impl Endpoint {
-    /// A new connection: the addresses of the endpoint's name take turns, too.
+    fn has_failed(&self) -> bool {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.is_some_and(|since| since.elapsed() < AFTER_FAILURE)
+    }
+
     async fn open(&self, turn: usize) -> Result<Io, Error> {
+        let outcome = self.dial(turn).await;
+        let failed = outcome.is_err().then(Instant::now);
+        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = failed;
+        outcome
+    }
+
+    /// A new connection: the addresses of the endpoint's name take turns, too.
+    async fn dial(&self, turn: usize) -> Result<Io, Error> {
         let addresses = self.dialer.addresses().await?;
         let first = addresses.get(turn.checked_rem(addresses.len()).unwrap_or_default()).copied();
         match self.dialer.dial(first, &mut Timings::new()).await {

@@ -171,8 +171,12 @@ where
         let call = with_context(call.clone(), &cx);
         async move {
             let mut answers = rpc_stream::<In, Out>(&client, &call, &request).await.map_err(failure)?;
+            let mut begun = false;
             while let Some(answer) = answers.next().await {
-                if let Some(frame) = frame(answer.map_err(failure)?) {
+                // What was emitted cannot be taken back: after the first answer a call is not made again.
+                let answer = answer.map_err(|status| if begun { broken(status) } else { failure(status) })?;
+                begun = true;
+                if let Some(frame) = frame(answer) {
                     cx.out().send(frame).await?;
                 }
             }
@@ -190,17 +194,22 @@ fn with_context(mut call: Call, cx: &Context) -> Call {
     call
 }
 
-/// What a call's failure is to a flow.
+/// What a call's failure is to a flow that has had nothing of its answer.
 fn failure(status: Status) -> Error {
+    let again = status.may_be_tried_again();
+    let error = broken(status);
+    if again { error.retryable() } else { error }
+}
+
+/// What a call's failure is to a flow.
+fn broken(status: Status) -> Error {
     let kind = match status.code {
         Code::DeadlineExceeded => ErrorKind::TimedOut,
         Code::Cancelled => ErrorKind::Cancelled,
         Code::ResourceExhausted => ErrorKind::Refused,
         _ => ErrorKind::Failed,
     };
-    let again = status.may_be_tried_again();
-    let error = Error::new(kind, status.to_string()).with_source(status);
-    if again { error.retryable() } else { error }
+    Error::new(kind, status.to_string()).with_source(status)
 }
 
 /// The text of what a model service says, as an event; what is no text is left out.

@@ -1,6 +1,5 @@
 //! A request of OpenAI's chat dialect as the contract's own messages, for services that know no JSON.
 
-use bytes::Bytes;
 use flumen_rpc::generation::{Message, Sampling, Start, ToolCall};
 use serde::Deserialize;
 use serde_json::Value;
@@ -53,11 +52,9 @@ pub(super) fn model(body: &[u8]) -> String {
     serde_json::from_slice::<Named>(body).unwrap_or_default().model
 }
 
-/// Spells a request out. One that cannot be goes as it is, and so does nothing of it get lost.
-pub(super) fn spell(body: &Bytes, start: Start) -> Start {
-    let Ok(request) = serde_json::from_slice::<Request>(body) else {
-        return Start { raw: body.clone(), ..start };
-    };
+/// Spells a request out, as far as the contract has words for it. All of it stays in `raw`.
+pub(super) fn spell(body: &[u8], start: Start) -> Start {
+    let Ok(request) = serde_json::from_slice::<Request>(body) else { return start };
     let sampling = Sampling {
         temperature: request.temperature,
         top_p: request.top_p,
@@ -108,7 +105,7 @@ mod tests {
             {"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]},
             {"role":"assistant","content":null,"tool_calls":[{"id":"1","type":"function","function":{"name":"f","arguments":"{}"}}]}],
             "stop":"x","max_tokens":5,"temperature":0}"#;
-        let start = spell(&Bytes::from_static(body), Start::default());
+        let start = spell(body, Start::default());
         let contents: Vec<_> = start.messages.iter().map(|message| &*message.content).collect();
         assert_eq!(contents, ["s", "ab", ""]);
         assert_eq!(start.messages[2].tool_calls[0].name, "f");
@@ -122,7 +119,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_spelt_out_goes_as_it_is() {
-        let body = Bytes::from_static(br#"{"messages":"none"}"#);
-        assert_eq!(spell(&body, Start::default()).raw, body);
+        let start = Start { raw: "kept".into(), ..Start::default() };
+        assert_eq!(spell(br#"{"messages":"none"}"#, start.clone()), start);
     }
 }

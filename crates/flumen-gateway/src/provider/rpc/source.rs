@@ -77,7 +77,8 @@ impl Source {
                 None => return Poll::Ready(Err(truncated())),
                 Some(Say::Error(error)) => {
                     self.over();
-                    return Poll::Ready(Err(Status::new(Code::Internal, error.message)));
+                    let status = Status::new(Code::Internal, error.message);
+                    return Poll::Ready(Err(status.because(&error.code, None)));
                 }
                 Some(say) => self.ended = self.take(say, &mut BytesMut::new()),
             }

@@ -1,6 +1,6 @@
 //! What a service says, in the dialect of whoever asked.
 
-use std::{collections::BTreeMap, time::SystemTime};
+use std::{collections::BTreeMap, fmt::Write, time::SystemTime};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use flumen_rpc::generation::{Accepted, Delta, Error, Finish, ToolCallDelta, Usage};
@@ -65,6 +65,8 @@ struct Whole {
     tools: BTreeMap<u32, ToolCallDelta>,
 }
 
+/// What each piece of an answer may take besides its text, in bytes.
+const ANSWER: usize = 64;
 /// Longer answers cannot be held back, in bytes.
 const LONGEST: usize = 16 << 20;
 
@@ -165,9 +167,9 @@ impl Translator {
                 refusal: &delta.refusal,
                 tool_calls: delta.tool_calls.iter().map(tool).collect(),
             };
-            put_json(&json_open(delta.index, "delta"), &chat, out);
+            put_choice(delta.index, "delta", &chat, out);
         } else {
-            put_json(&json_open(delta.index, "text"), &delta.text, out);
+            put_choice(delta.index, "text", &delta.text, out);
         }
         out.put_slice(b",\"finish_reason\":null}]}\n\n");
     }
@@ -199,7 +201,8 @@ impl Translator {
     }
 
     fn collect(&mut self, delta: &Delta) {
-        self.held += delta.frame.len() + delta.text.len() + delta.reasoning.len() + delta.refusal.len();
+        self.held +=
+            ANSWER + delta.frame.len() + delta.text.len() + delta.reasoning.len() + delta.refusal.len();
         self.frames.put_slice(&delta.frame);
         let answer = self.answers.entry(delta.index).or_default();
         answer.text.push_str(&delta.text);
@@ -280,14 +283,11 @@ fn spelt(usage: Usage) -> Value {
     json!({"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens, "total_tokens": total})
 }
 
-fn json_open(index: u32, key: &str) -> String {
-    format!("{{\"index\":{index},\"{key}\":")
-}
-
-fn put_json(before: &str, value: &impl Serialize, out: &mut BytesMut) {
-    out.put_slice(before.as_bytes());
+/// A choice up to the end of what it says.
+fn put_choice(index: u32, key: &str, said: &impl Serialize, out: &mut BytesMut) {
     // Strings and maps of strings can always be written, and so can memory.
-    let _ = serde_json::to_writer(out.writer(), value);
+    let _ = write!(out, "{{\"index\":{index},\"{key}\":");
+    let _ = serde_json::to_writer(out.writer(), said);
 }
 
 fn put_event(payload: &[u8], out: &mut BytesMut) {
