@@ -49,7 +49,7 @@ pub enum RpcRequest {
     /// As the client wrote them: JSON of their dialect.
     #[default]
     Raw,
-    /// Spelt out in the contract's own messages, for chats.
+    /// Chats besides spelt out in the contract's own messages.
     Messages,
 }
 

@@ -108,7 +108,9 @@ impl Calling {
                 return Err(lost(&"another message came back"));
             }
             if self.counting.load(Relaxed) {
-                histogram.saturating_record(u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX));
+                let took = u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX);
+                // Unlike a saturating one, this makes room for what takes longer than anything before.
+                histogram.record(took).map_err(|error| lost(&error))?;
             }
         }
         outbound.close().await?;
