@@ -46,6 +46,7 @@ async fn siblings(size: i32) {
     let server = Server::start();
     let options = grpc::Options { max_streams: 100, ..grpc::Options::default() };
     let client: Client = Carrier::ProtoGrpc.client_with(server.address, options);
+    let alone = read_all(&client, size).await;
     let endless = Plan { endless: true, size, ..Plan::default() };
     let mut paused: Vec<Exchange> = Vec::new();
     for _ in 0..99 {
@@ -53,16 +54,24 @@ async fn siblings(size: i32) {
         scenarios::next(&mut exchange, Encoding::Proto).await.unwrap().unwrap();
         paused.push(exchange);
     }
-    let plan = Plan { endless: false, count: 20_000, ..endless };
-    let mut exchange = scenarios::download(&client, &call("Download"), &plan).await;
-    let (count, end) = scenarios::drain(&mut exchange, Encoding::Proto, 0).await;
-    assert_eq!((count, end), (20_000, None), "frames of {size} bytes");
+    let beside = read_all(&client, size).await;
+    println!("{size} bytes: 20,000 messages took {alone:?} alone and {beside:?} beside 99 paused streams");
     // And the paused ones go on where they were.
     for exchange in &mut paused {
         for seq in 1..50 {
             assert_eq!(scenarios::next(exchange, Encoding::Proto).await.unwrap().unwrap().seq, seq);
         }
     }
+}
+
+/// Reads 20,000 messages, and tells how long that took.
+async fn read_all(client: &Client, size: i32) -> Duration {
+    let began = Instant::now();
+    let plan = Plan { count: 20_000, size, ..Plan::default() };
+    let mut exchange = scenarios::download(client, &call("Download"), &plan).await;
+    let (count, end) = scenarios::drain(&mut exchange, Encoding::Proto, 0).await;
+    assert_eq!((count, end), (20_000, None), "frames of {size} bytes");
+    began.elapsed()
 }
 
 /// RUSTSEC-2026-0258: unread small frames count against their connection.
