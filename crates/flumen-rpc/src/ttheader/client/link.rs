@@ -6,11 +6,17 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 
 use flumen_wire::client::Io;
 use futures_util::FutureExt;
-use tokio::{io::AsyncWrite, task::unconstrained};
+use tokio::{
+    io::{AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    runtime::Handle,
+    task::unconstrained,
+    time::timeout,
+};
 
 use super::pool::Pool;
 use crate::{
@@ -22,6 +28,9 @@ use crate::{
 /// Before a cancelled connection is closed, at most so many receives' worth of what has come is thrown away: what is unread when a
 /// socket is closed makes the kernel drop what was just written.
 const DRAIN: usize = 16;
+
+/// How long a connection is kept open for its peer to read that the call was broken off.
+const LINGER: Duration = Duration::from_millis(100);
 
 /// What does not change while a stream runs.
 #[derive(Debug)]
@@ -125,10 +134,24 @@ impl Link {
             state.now(State::poll_write);
             state.drain();
         }
-        state.io = None;
+        if let (Some(io), Ok(runtime)) = (state.io.take(), Handle::try_current()) {
+            runtime.spawn(linger(io));
+        }
         state.over(Some(end));
         wake(state);
     }
+}
+
+/// Closes a connection whose peer may still be sending: closed at once, with something unread, it would take the reset with it.
+async fn linger(mut io: Io) {
+    let closing = async {
+        if io.shutdown().await.is_ok() {
+            let mut sink = [0; 4096];
+            while io.read(&mut sink).await.is_ok_and(|read| read > 0) {}
+        }
+    };
+    // Whoever does not close by then has had time to read the reset.
+    let _ = timeout(LINGER, closing).await;
 }
 
 /// Both halves look again. They are woken after the lock is released.
