@@ -7,6 +7,7 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -31,6 +32,9 @@ pub(crate) struct Inbound {
     /// Its drop tells the other half of the call.
     _held: Option<oneshot::Sender<()>>,
 }
+
+/// How much sooner than ours the clock of a service may be.
+const SLACK: Duration = Duration::from_millis(5);
 
 pub(super) type Begun = Result<(Metadata, Streaming<Bytes>, Place), Status>;
 
@@ -105,7 +109,10 @@ impl Inbound {
 
     pub(crate) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Status>>> {
         if let Poll::Ready(message) = self.poll_before_deadline(cx) {
-            return Poll::Ready(message);
+            // The service may notice first, and has its own words for it.
+            let late = |deadline: &Pin<Box<Sleep>>| deadline.deadline() <= Instant::now() + SLACK;
+            let failed = matches!(message, Some(Err(_))) && self.deadline.as_ref().is_some_and(late);
+            return Poll::Ready(if failed { Some(Err(Status::deadline())) } else { message });
         }
         let deadline = self.deadline.as_mut();
         if deadline.is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready()) {

@@ -12,7 +12,7 @@ use std::{
 use flumen_wire::client::Io;
 use futures_util::FutureExt;
 use tokio::{
-    io::{AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWrite},
     runtime::Handle,
     task::unconstrained,
     time::timeout,
@@ -142,16 +142,13 @@ impl Link {
     }
 }
 
-/// Closes a connection whose peer may still be sending: closed at once, with something unread, it would take the reset with it.
+/// Keeps a connection open until its peer has read the reset. Closed at once, with something unread, it would take the reset with it;
+/// and some take the end of the input for a cause of its own, before they have looked at what came before it.
 async fn linger(mut io: Io) {
-    let closing = async {
-        if io.shutdown().await.is_ok() {
-            let mut sink = [0; 4096];
-            while io.read(&mut sink).await.is_ok_and(|read| read > 0) {}
-        }
-    };
-    // Whoever does not close by then has had time to read the reset.
-    let _ = timeout(LINGER, closing).await;
+    let mut sink = [0; 4096];
+    let reading = async { while io.read(&mut sink).await.is_ok_and(|read| read > 0) {} };
+    // Whoever does not close by then has had time to read it.
+    let _ = timeout(LINGER, reading).await;
 }
 
 /// Both halves look again. They are woken after the lock is released.
