@@ -23,7 +23,7 @@ use flumen_rpc::{
 use flumen_stream::codec::sse::Decoder;
 use futures_util::StreamExt;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tower::ServiceExt;
 
 use crate::{access::identify, core::Core, observe::REQUEST_ID, resume::STREAM_ID};
@@ -62,6 +62,10 @@ async fn admitted(State(core): State<Arc<Core>>, request: Request, next: Next) -
     }
 }
 
+/// When the caller of a request stops waiting for it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WaitsUntil(pub(crate) Instant);
+
 /// The HTTP API, as the front asks it.
 #[derive(Clone)]
 struct Front {
@@ -85,6 +89,9 @@ impl Front {
         let verbatim = start.messages.is_empty();
         let mut request = request::of(start, &call)?;
         *request.extensions_mut() = extensions;
+        if let Some(deadline) = call.deadline {
+            request.extensions_mut().insert(WaitsUntil(deadline));
+        }
         let headers = request.headers().clone();
         let Ok(response) = tokio::select! {
             biased;

@@ -13,7 +13,7 @@ use flumen_wire::transport::Coding;
 use futures_util::{TryStreamExt, stream};
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use prometheus_client::metrics::counter::Counter;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::{
     access::Identity,
@@ -22,6 +22,7 @@ use crate::{
     core::Core,
     dispatch::{Answering, Dispatch, Rules, is_stream},
     error::Failure,
+    front::WaitsUntil,
     guard,
     observe::{REQUEST_ID, Record},
     provider::Call,
@@ -88,6 +89,7 @@ async fn answer(
         pacing: Pacing::default(),
     };
     let headers = request.headers().clone();
+    let deadline = request.extensions().get().map(|WaitsUntil(deadline)| *deadline);
     let body = guard::body(request, config.server.max_body_size, config.timeouts.request_body).await?;
     if let Some(last) = wish.last(config.resume.enabled)? {
         // The stream was begun before: the body is not run again.
@@ -95,7 +97,7 @@ async fn answer(
         let found = attach(core.store(), last, &wish.owner).await?;
         return Ok(reply(&core, &identity, found, delivery));
     }
-    let asked = Asked { endpoint, identity: &identity, wish: &wish, headers, body };
+    let asked = Asked { endpoint, identity: &identity, wish: &wish, headers, body, deadline };
     match begin(&core, asked, record).await? {
         Answer::Stream(Kept::Begun(begun)) if wish.detached => {
             accepted(&core, begun.reader.id(), &wish.owner).await
@@ -122,6 +124,8 @@ pub(crate) struct Asked<'a> {
     /// Those of the client.
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
+    /// When the client stops waiting, if it has said so.
+    pub(crate) deadline: Option<Instant>,
 }
 
 /// What becomes of a request.
@@ -138,7 +142,7 @@ pub(crate) enum Answer {
 /// 400, 404, 422 or 503, before any upstream is asked.
 pub(crate) async fn begin(
     core: &Arc<Core>,
-    Asked { endpoint, identity, wish, headers, body }: Asked<'_>,
+    Asked { endpoint, identity, wish, headers, body, deadline }: Asked<'_>,
     record: Arc<Record>,
 ) -> Result<Answer, Failure> {
     let routing = core.routing();
@@ -175,6 +179,7 @@ pub(crate) async fn begin(
     if let Ok(id) = HeaderValue::from_str(&record.facts().request_id) {
         passed.insert(REQUEST_ID, id);
     }
+    let kept = stream && wish.resumable(target.resume);
     let dispatch = Box::new(Dispatch {
         pool: Arc::clone(target.pool),
         model: target.model.to_owned(),
@@ -188,7 +193,15 @@ pub(crate) async fn begin(
         held,
         revoked: identity.revoked(),
         pacing: Pacing::of(&of_one),
-        call: Call { path: endpoint.path, body: edited, stream, headers: passed, deadline: None, due: None },
+        call: Call {
+            path: endpoint.path,
+            body: edited,
+            stream,
+            headers: passed,
+            // A stream that is kept outlives whoever asked for it.
+            deadline: deadline.filter(|_| !kept),
+            due: None,
+        },
         rules: Rules {
             client_stall: config.timeouts.client_stall,
             max_event: config.stream.max_event,
@@ -199,7 +212,7 @@ pub(crate) async fn begin(
         shutdown: core.shutdown().clone(),
         routing: Arc::clone(&routing),
     });
-    if !stream || !wish.resumable(target.resume) {
+    if !kept {
         return Ok(Answer::Plain(dispatch));
     }
     let origin = Origin {

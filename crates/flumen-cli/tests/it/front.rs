@@ -1,6 +1,6 @@
 //! The gateway called by gRPC, on the same port as HTTP.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use flumen_rpc::{
     Call, Client as Rpc, Code, Encoding, Exchange, Status,
@@ -10,7 +10,7 @@ use flumen_rpc::{
 use flumen_wire::client::{Dialer, Endpoint, Options, Protocol};
 use serde_json::json;
 
-use crate::support::{Gateway, soon};
+use crate::support::{Gateway, Service, soon};
 
 const SIM: &str = "[upstreams.s]\nkind = \"sim\"\nfirst_token = \"1ms\"\ntokens_per_second = 1000\n[models.\"*\"]\nupstream = \"s\"\n";
 
@@ -163,7 +163,7 @@ async fn pause_resume_and_stop_reach_the_model() {
         conversation.hear().await.unwrap().unwrap();
     }
     conversation.say(Ask::Pause(Pause {})).await;
-    let silence = std::time::Duration::from_millis(300);
+    let silence = Duration::from_millis(300);
     while tokio::time::timeout(silence, conversation.exchange.inbound.next()).await.is_ok() {}
     conversation.say(Ask::Resume(Resume {})).await;
     conversation.hear().await.unwrap().unwrap();
@@ -207,4 +207,20 @@ async fn a_stream_that_is_kept_is_resumed_after_the_last_message() {
         )
         .collect();
     assert_eq!(resumed, whole, "a seam shows");
+}
+
+#[tokio::test]
+async fn the_deadline_of_a_caller_travels_on_unless_the_stream_outlives_it() {
+    let mut service = Service::start();
+    let gateway = Gateway::start(&service.config("grpc", "")).await;
+    let patience = Duration::from_secs(20);
+    for kept in [false, true] {
+        let conversation = Conversation::begin(gateway.address, Encoding::Proto, typed("count:1"), |call| {
+            let call = call.within(patience);
+            if kept { call.with("flumen-resume", "1") } else { call }
+        });
+        conversation.await.collect().await.unwrap();
+        let left = service.asked().await.call.left().unwrap();
+        assert_eq!(left > patience, kept, "{left:?}");
+    }
 }

@@ -148,6 +148,7 @@ impl Client {
                 wish: &wish,
                 headers: self.parts.headers.clone(),
                 body,
+                deadline: None,
             };
             begin(&self.core, asked, Arc::clone(&record)).await
         };
