@@ -3,11 +3,14 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"time"
 
+	"github.com/bytedance/sonic"
 	"github.com/cloudwego/hertz/pkg/app"
 	hertz "github.com/cloudwego/hertz/pkg/app/server"
 	"github.com/cloudwego/hertz/pkg/protocol/sse"
@@ -48,7 +51,7 @@ func (*generator) Generate(ctx context.Context, prompt *chain.Prompt, stream cha
 	return nil
 }
 
-// chainGateway serves POST /generate with the tokens of the service as server-sent events.
+// chainGateway serves POST /generate with the tokens of the service as chunks of OpenAI's chat completions.
 func chainGateway(listener net.Listener, service, transport, pool string) {
 	gateway := gateway{model.MustNewClient("Model", clientOptions(transport, service, pool, 0)...)}
 	// Without the second, a client that is gone is noticed by the next write at the earliest.
@@ -80,15 +83,18 @@ func (g gateway) generate(ctx context.Context, c *app.RequestContext) {
 		c.String(http.StatusBadGateway, err.Error())
 		return
 	}
-	events := sse.NewWriter(c)
+	events, chunks := sse.NewWriter(c), newChunks()
 	for {
 		token, err := stream.Recv(ctx)
 		if errors.Is(err, io.EOF) {
+			for _, last := range chunks.end() {
+				_ = events.WriteEvent("", "", last)
+			}
 			_ = events.Close()
 			return
 		}
 		if err == nil {
-			err = events.WriteEvent("", "", token.Text)
+			err = events.WriteEvent("", "", chunks.of(string(token.Text)))
 		}
 		if err != nil {
 			// Kitex tells the service when it is asked for more and has none, or five seconds later.
@@ -99,4 +105,62 @@ func (g gateway) generate(ctx context.Context, c *app.RequestContext) {
 			return
 		}
 	}
+}
+
+// chunks are the events of one answer.
+type chunks struct {
+	ID      string   `json:"id"`
+	Object  string   `json:"object"`
+	Created int64    `json:"created"`
+	Model   string   `json:"model"`
+	Choices []choice `json:"choices"`
+	Usage   *spent   `json:"usage,omitempty"`
+	tokens  int64
+}
+
+type choice struct {
+	Index  int     `json:"index"`
+	Delta  delta   `json:"delta"`
+	Finish *string `json:"finish_reason"`
+}
+
+type delta struct {
+	Role    string `json:"role,omitempty"`
+	Content string `json:"content,omitempty"`
+}
+
+type spent struct {
+	Prompt     int64 `json:"prompt_tokens"`
+	Completion int64 `json:"completion_tokens"`
+	Total      int64 `json:"total_tokens"`
+}
+
+func newChunks() *chunks {
+	id := fmt.Sprintf("chatcmpl-%016x%016x", rand.Uint64(), rand.Uint64())
+	return &chunks{ID: id, Object: "chat.completion.chunk", Created: time.Now().Unix(), Model: "count=100,size=64,interval_us=0",
+		Choices: []choice{{Delta: delta{Role: "assistant"}}}}
+}
+
+func (c *chunks) of(text string) []byte {
+	c.Choices[0].Delta.Content = text
+	chunk := c.written()
+	c.Choices[0].Delta.Role = ""
+	c.tokens++
+	return chunk
+}
+
+func (c *chunks) end() [][]byte {
+	stop := "stop"
+	c.Choices[0] = choice{Finish: &stop}
+	last := c.written()
+	c.Choices, c.Usage = []choice{}, &spent{1, c.tokens, 1 + c.tokens}
+	return [][]byte{last, c.written(), []byte("[DONE]")}
+}
+
+func (c *chunks) written() []byte {
+	chunk, err := sonic.Marshal(c)
+	if err != nil {
+		fail(err)
+	}
+	return chunk
 }

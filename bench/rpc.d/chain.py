@@ -67,7 +67,7 @@ def once(who, streams, interval_us, seconds, probe_every):
         spec = {
             "address": address, "kind": CHAINS[who][1], "service": service, "direct": CHAINS[who][2], "streams": streams,
             "count": COUNT, "size": SIZE, "interval_us": interval_us, "probe_every": probe_every, "seconds": seconds,
-            # Streams begin evenly over the time that one takes.
+            # Streams begin at random moments in the time that one takes.
             "ramp": max(0.2, COUNT * interval_us / 1e6 * min(1, seconds / 4)), "settle": 0.5,
             "pids": {"gateway": gateway.pid, "service": behind.pid},
         }

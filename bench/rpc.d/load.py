@@ -6,6 +6,7 @@ and probes, which ask for one token, by turns through the chain and of the servi
 
 import json
 import os
+import random
 import select
 import socket
 import sys
@@ -60,6 +61,8 @@ class Load:
         self.poll = select.epoll()
         self.connections = {}
         self.window = Window()
+        # The same one in every run.
+        self.chance = random.Random(1)
         # By the name of whom they ask: those that wait for their turn, and times to the first token.
         self.idle = {"chain": [], "direct": []}
         self.probed = {"chain": [], "direct": []}
@@ -129,13 +132,14 @@ class Load:
         while (at := now()) < end:
             if probes and at >= due:
                 self.probe(["chain", "direct"][turn % 2])
-                turn, due = turn + 1, max(due + spec["probe_every"], at)
+                turn, due = turn + 1, max(due + spec["probe_every"] * self.chance.uniform(0.5, 1.5), at)
             self.step(max(0.0, min(end, due if probes else end) - now()))
 
     def run(self):
         spec, started = self.spec, now()
-        for n in range(spec["streams"]):
-            self.until(started + spec["ramp"] * n / spec["streams"], False)
+        # At even distances, which divide into the interval between tokens, all streams would have theirs at the same moments.
+        for begin in sorted(self.chance.uniform(0, spec["ramp"]) for _ in range(spec["streams"])):
+            self.until(started + begin, False)
             self.stream().ask()
         probes = bool(spec.get("probe_every"))
         self.until(started + spec["ramp"] + spec["settle"], probes)

@@ -13,7 +13,7 @@ def asked(kind, count, size, interval_us):
     return {
         "flumen": lambda: Http("/v1/chat/completions", b'"content":"x', {
             "model": model, "stream": True, "messages": [{"role": "user", "content": "Tell me."}]}),
-        "hertz": lambda: Http("/generate", b"data: a", {"count": count, "size": size, "interval_us": interval_us}),
+        "hertz": lambda: Http("/generate", b'"content":"a', {"count": count, "size": size, "interval_us": interval_us}),
         "flumen-grpc": lambda: Grpc("/flumen.generation.v1.Generation/Generate", "application/grpc", start_proto(model), b"xxxxxx"),
         "flumen-ttheader": lambda: TtHeader("Generation", start_thrift(model), b"xxxxxx"),
         "kitex-grpc": lambda: Grpc("/Model/Generate", "application/grpc+thrift", prompt(count, size, interval_us), b"abcdef"),
