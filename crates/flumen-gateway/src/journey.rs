@@ -1,12 +1,6 @@
 //! The way of one admitted request over upstreams: tries, hedges, and what each upstream is given credit or blame for.
 
-use std::{
-    future::Future,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use flumen_stream::{Cause, Deadlines, End};
 use flumen_wire::{client::Response, listen::Shutdown};
@@ -123,11 +117,6 @@ impl Journey {
     /// Where operators see it, and stop it.
     pub(crate) fn live(&self) -> Arc<Entry> {
         Arc::clone(self.dispatch.live.entry())
-    }
-
-    /// Ready when an operator stops it.
-    pub(crate) fn poll_stopped(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.dispatch.live.entry().poll_stopped(cx)
     }
 
     async fn seek(&mut self) -> Result<Response, Failure> {

@@ -7,7 +7,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use flumen_stream::Cause;
@@ -175,6 +175,11 @@ impl Entry {
         if self.stopped.load(Relaxed) { Poll::Ready(()) } else { Poll::Pending }
     }
 
+    /// The same for a task that looks with every event.
+    pub(crate) fn stop_signal(self: &Arc<Self>) -> StopSignal {
+        StopSignal { entry: Arc::clone(self), waker: None }
+    }
+
     /// Its record, unless it has just ended.
     pub(crate) fn record(&self) -> Option<Arc<Record>> {
         self.record.upgrade()
@@ -184,5 +189,23 @@ impl Entry {
     pub(crate) fn stop(&self) {
         self.stopped.store(true, Relaxed);
         self.waker.wake();
+    }
+}
+
+/// Somebody's wish that a request stops, cheap to look at again and again from the same task.
+pub(crate) struct StopSignal {
+    entry: Arc<Entry>,
+    /// Who was to be woken when it was looked at before.
+    waker: Option<Waker>,
+}
+
+impl StopSignal {
+    /// Ready when somebody has stopped it.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            return if self.entry.stopped.load(Relaxed) { Poll::Ready(()) } else { Poll::Pending };
+        }
+        self.waker = Some(cx.waker().clone());
+        self.entry.poll_stopped(cx)
     }
 }

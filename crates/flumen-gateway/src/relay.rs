@@ -20,6 +20,7 @@ use crate::{
     dispatch::stopping,
     error::upstream_end,
     journey::Journey,
+    live::StopSignal,
     observe::{Record, metrics::RouteMetrics},
     provider::openai::{self, Look, Usage},
     sink::{Gone, Sink},
@@ -32,6 +33,7 @@ pub(crate) struct Relay {
     decoder: Decoder,
     dog: Watchdog,
     aborted: Signal,
+    stopped: StopSignal,
     journey: Journey,
     record: Arc<Record>,
     metrics: RouteMetrics,
@@ -49,6 +51,9 @@ struct Seen {
     usage: Option<Usage>,
     paused: Duration,
     done: bool,
+    /// Events that are in no account yet, and when the accounts were settled.
+    uncharged: u64,
+    charged: Option<Instant>,
 }
 
 /// Why the relay stopped before the end mark.
@@ -64,6 +69,10 @@ enum Stop {
 /// How long a finished answer may take to end its body, so that the connection can be used again.
 const TAIL: Duration = Duration::from_millis(100);
 
+/// How often what came is charged to whoever asked, told to the queue and shown to operators, or after how many events: those
+/// accounts lie in memory of their own, which is cold when a token comes once in a while.
+const CHARGE_EVERY: (Duration, u64) = (Duration::from_millis(250), 64);
+
 impl Relay {
     /// A relay from a response body into a sink.
     pub(crate) fn new(body: Body, sink: Sink, metrics: RouteMetrics, journey: Journey) -> Self {
@@ -74,6 +83,7 @@ impl Relay {
             decoder: Decoder::new(journey.rules().max_event),
             dog: Watchdog::start_at(journey.deadlines(), journey.began()),
             aborted: journey.shutdown().abort_signal(),
+            stopped: journey.live().stop_signal(),
             record,
             metrics,
             seen: Seen::default(),
@@ -131,6 +141,7 @@ impl Relay {
     async fn pump_on(&mut self) -> Result<(), Stop> {
         loop {
             let stop = self.pump().await;
+            self.charge();
             let end = match &stop {
                 Err(Stop::End(end)) => end.clone(),
                 Err(Stop::Told(_)) => End::new(Cause::UpstreamError, "the upstream reported an error")
@@ -259,12 +270,21 @@ impl Relay {
         }
         self.metrics.frames_in.inc_by(events);
         self.said.passed(events);
-        // What an event carries is not known before the end: one token is what most servers send.
-        self.journey.charge(events);
+        self.seen.uncharged += events;
+        let (span, most) = CHARGE_EVERY;
+        if self.seen.uncharged >= most || self.seen.charged.is_none_or(|charged| now - charged >= span) {
+            self.seen.charged = Some(now);
+            self.charge();
+        }
         if self.seen.first_token.is_some() && !self.seen.done {
             self.dog.progress(now).map_err(|expired| Stop::End(timed_out(expired)))?;
         }
         Ok(())
+    }
+
+    fn charge(&mut self) {
+        // What an event carries is not known before the end: one token is what most servers send.
+        self.journey.charge(std::mem::take(&mut self.seen.uncharged));
     }
 
     /// The next piece of the upstream's body. Gives up at once when nobody reads any more.
@@ -324,7 +344,7 @@ impl Relay {
         if self.aborted.poll(cx).is_ready() {
             return Poll::Ready(Stop::End(stopping()));
         }
-        if self.journey.poll_stopped(cx).is_ready() {
+        if self.stopped.poll(cx).is_ready() {
             return Poll::Ready(Stop::Gone(Gone::Stopped));
         }
         self.dog.poll_expired(cx).map(|expired| Stop::End(timed_out(expired)))

@@ -2,7 +2,6 @@
 
 use std::{
     fmt,
-    future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -10,7 +9,9 @@ use std::{
 
 use futures_util::Stream;
 use pin_project_lite::pin_project;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
+
+use crate::Alarm;
 
 /// How long a stream may take. `None` sets no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,7 +46,7 @@ pub struct Watchdog {
     started: Instant,
     last: Option<Instant>,
     suspended: bool,
-    timer: Pin<Box<Sleep>>,
+    alarm: Alarm,
 }
 
 impl Watchdog {
@@ -56,10 +57,9 @@ impl Watchdog {
 
     /// Starts the clocks at an instant in the past, for example when the request came.
     pub fn start_at(deadlines: Deadlines, started: Instant) -> Self {
-        let mut dog =
-            Self { deadlines, started, last: None, suspended: false, timer: Box::pin(sleep_until(started)) };
+        let mut dog = Self { deadlines, started, last: None, suspended: false, alarm: Alarm::at(started) };
         let next = dog.next().0;
-        dog.timer.as_mut().reset(next);
+        dog.alarm.reset(next);
         dog
     }
 
@@ -91,14 +91,14 @@ impl Watchdog {
     pub fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<Expired> {
         loop {
             let (next, expired) = self.next();
-            if next < self.timer.deadline() {
-                self.timer.as_mut().reset(next);
+            if next < self.alarm.due() {
+                self.alarm.reset(next);
             }
-            ready!(self.timer.as_mut().poll(cx));
+            ready!(self.alarm.poll(cx));
             if next <= Instant::now() {
                 return Poll::Ready(expired);
             }
-            self.timer.as_mut().reset(next);
+            self.alarm.reset(next);
         }
     }
 

@@ -1,7 +1,6 @@
 //! A sign of life on a quiet stream.
 
 use std::{
-    future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -9,7 +8,9 @@ use std::{
 
 use futures_util::Stream;
 use pin_project_lite::pin_project;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::Instant;
+
+use crate::Alarm;
 
 pin_project! {
     /// Yields a beat after every `every` without a frame; see [`StreamTools::heartbeat`](crate::StreamTools::heartbeat).
@@ -24,7 +25,7 @@ pin_project! {
         last: Instant,
         // Frames have come since `last`. The clock is read when they stop, not for each of them.
         flowing: bool,
-        timer: Pin<Box<Sleep>>,
+        alarm: Alarm,
         done: bool,
     }
 }
@@ -33,15 +34,8 @@ impl<S: Stream> Heartbeat<S> {
     pub(crate) fn new(stream: S, every: Duration, beat: S::Item) -> Self {
         // A zero interval would beat without end.
         let every = every.max(Duration::from_millis(1));
-        Self {
-            stream,
-            every,
-            beat,
-            last: Instant::now(),
-            flowing: false,
-            timer: Box::pin(sleep(every)),
-            done: false,
-        }
+        let now = Instant::now();
+        Self { stream, every, beat, last: now, flowing: false, alarm: Alarm::at(now + every), done: false }
     }
 }
 
@@ -62,13 +56,13 @@ impl<S: Stream<Item: Clone>> Stream for Heartbeat<S> {
             *this.last = Instant::now();
         }
         loop {
-            ready!(this.timer.as_mut().poll(cx));
+            ready!(this.alarm.poll(cx));
             let now = Instant::now();
             let due = *this.last + *this.every <= now;
             if due {
                 *this.last = now;
             }
-            this.timer.as_mut().reset(*this.last + *this.every);
+            this.alarm.reset(*this.last + *this.every);
             if due {
                 return Poll::Ready(Some(this.beat.clone()));
             }
@@ -79,6 +73,7 @@ impl<S: Stream<Item: Clone>> Stream for Heartbeat<S> {
 #[cfg(test)]
 mod tests {
     use futures_util::{StreamExt, stream};
+    use tokio::time::sleep;
 
     use super::*;
     use crate::StreamTools;

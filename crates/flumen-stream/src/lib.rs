@@ -7,6 +7,7 @@
 //! * [`compact`] keeps frames in a tenth of their size, for logs that are read again.
 //! * [`pace`], [`heartbeat`] and [`deadline`] are adaptors for any [`futures_util::Stream`]; [`StreamTools`] hangs
 //!   them on it as methods.
+//! * [`Alarm`] is a timer for limits that are looked at with every frame.
 //! * [`Meter`] counts what went through and when.
 //!
 //! This crate opens no socket and spawns no task. Time is tokio's, so tests can pause it.
@@ -24,6 +25,7 @@
 //! # }
 //! ```
 
+mod alarm;
 pub mod codec;
 pub mod compact;
 pub mod deadline;
@@ -36,6 +38,7 @@ pub mod pace;
 mod tools;
 mod watermark;
 
+pub use alarm::Alarm;
 pub use deadline::{Deadlines, Expired};
 pub use end::{Cause, End};
 pub use event::{Event, EventBuilder, InvalidField};

@@ -19,6 +19,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     pin::{Pin, pin},
     sync::Arc,
+    task::Poll,
     time::Duration,
 };
 
@@ -52,6 +53,7 @@ pub use shutdown::{Shutdown, Signal};
 
 use begins::{Begins, begins};
 use connection::{Ended, Metered, Watched};
+use shutdown::LAST_WORDS;
 use tracked::Tracked;
 
 use crate::tls::ServerTls;
@@ -201,13 +203,8 @@ impl Listener {
             let other = self.other.clone();
             open.spawn(async move {
                 let _pass = pass;
-                let over = shutdown.clone();
-                tokio::select! {
-                    biased;
-                    () = serve_connection(stream, peer, router, limits, tls, other, shutdown) => {}
-                    // Whoever serves in a process that goes on leaves nothing behind.
-                    () = over.over() => {}
-                }
+                let abort = shutdown.abort_signal();
+                until_over(serve_connection(stream, peer, router, limits, tls, other, shutdown), abort).await;
             });
         }
         drop(listener);
@@ -223,6 +220,18 @@ impl Listener {
 impl fmt::Debug for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Listener").field("socket", &self.socket).finish_non_exhaustive()
+    }
+}
+
+/// Runs a connection to its end, or until a moment after the abort: whoever serves in a process that goes on leaves nothing behind.
+async fn until_over(connection: impl Future<Output = ()>, mut abort: Signal) {
+    let mut connection = pin!(connection);
+    let ended = poll_fn(|cx| match connection.as_mut().poll(cx) {
+        Poll::Ready(()) => Poll::Ready(true),
+        Poll::Pending => abort.poll(cx).map(|()| false),
+    });
+    if !ended.await {
+        let _ = timeout(LAST_WORDS, connection).await;
     }
 }
 

@@ -11,9 +11,10 @@ use std::{
 };
 
 use bytes::Bytes;
+use flumen_stream::Alarm;
 use futures_util::{FutureExt, Stream};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 use tonic::codec::Streaming;
 
 use super::metadata;
@@ -24,7 +25,7 @@ pub(crate) struct Inbound {
     state: State,
     header: Metadata,
     trailer: Metadata,
-    deadline: Option<Pin<Box<Sleep>>>,
+    deadline: Option<Alarm>,
     /// The stream's place on its connection.
     place: Option<Place>,
     /// Whether a request broke off, which tonic does not tell from its end.
@@ -62,7 +63,7 @@ impl Inbound {
         deadline: Option<Instant>,
         held: oneshot::Sender<()>,
     ) -> Self {
-        let deadline = deadline.map(|deadline| Box::pin(sleep_until(deadline)));
+        let deadline = deadline.map(Alarm::at);
         Self {
             state: State::Begins(Box::pin(head)),
             header: Metadata::default(),
@@ -110,12 +111,12 @@ impl Inbound {
     pub(crate) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Status>>> {
         if let Poll::Ready(message) = self.poll_before_deadline(cx) {
             // The service may notice first, and has its own words for it.
-            let late = |deadline: &Pin<Box<Sleep>>| deadline.deadline() <= Instant::now() + SLACK;
+            let late = |deadline: &Alarm| deadline.due() <= Instant::now() + SLACK;
             let failed = matches!(message, Some(Err(_))) && self.deadline.as_ref().is_some_and(late);
             return Poll::Ready(if failed { Some(Err(Status::deadline())) } else { message });
         }
         let deadline = self.deadline.as_mut();
-        if deadline.is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready()) {
+        if deadline.is_some_and(|deadline| deadline.poll(cx).is_ready()) {
             return Poll::Ready(Some(self.fail(Status::deadline())));
         }
         Poll::Pending

@@ -42,7 +42,7 @@ impl Step {
 }
 
 /// After the abort, how long streams have to say their last words to their clients.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(1);
 
 impl Shutdown {
     /// Nothing has been shut down yet.

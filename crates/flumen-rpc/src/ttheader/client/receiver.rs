@@ -1,13 +1,12 @@
 use std::{
-    future::Future,
-    pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
+use flumen_stream::Alarm;
 use flumen_wire::client::ErrorKind;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
 use super::link::{Link, State};
 use crate::{
@@ -27,7 +26,7 @@ use crate::{
 pub(crate) struct Receiver {
     link: Arc<Link>,
     incoming: Incoming,
-    deadline: Option<Pin<Box<Sleep>>>,
+    deadline: Option<Alarm>,
     header: Metadata,
     begun: bool,
     trailer: Metadata,
@@ -44,7 +43,7 @@ impl Receiver {
         Self {
             link,
             incoming: Incoming::new(allowed),
-            deadline: deadline.map(|deadline| Box::pin(sleep_until(deadline))),
+            deadline: deadline.map(Alarm::at),
             header: Metadata::default(),
             begun: false,
             trailer: Metadata::default(),
@@ -120,7 +119,7 @@ impl Receiver {
 
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
         let Some(deadline) = &mut self.deadline else { return Poll::Pending };
-        ready!(deadline.as_mut().poll(cx));
+        ready!(deadline.poll(cx));
         let cancel = Cancel { wire: Some(code::DEADLINE), ..Cancel::because("the deadline has passed") };
         self.link.break_off(&cancel, ending::deadline());
         Poll::Ready(ending::deadline())
