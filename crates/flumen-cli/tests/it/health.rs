@@ -194,12 +194,7 @@ async fn the_second_upstream_is_let_go_when_the_first_wins() {
     let mut gateway = Gateway::start(&pooled(&of, "hedge = \"20ms\"", "")).await;
     let address = gateway.address;
     let asking = tokio::spawn(async move { post(address, PATH, &chat("m")).await });
-    soon(async {
-        while second.accepted() == 0 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    second.is_asked().await;
     go.send(()).unwrap();
     assert!(asking.await.unwrap().text().contains("first"));
     soon(left.recv()).await.unwrap();

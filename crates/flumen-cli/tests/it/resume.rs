@@ -237,9 +237,7 @@ async fn before_its_first_token_too_a_generation_outlives_its_connection() {
     let headers = [RESUME, ("idempotency-key", "again")];
     let mut client = Client::connect(gateway.address).await;
     client.request("POST", CHAT, &headers, &chat("m").to_string()).await;
-    while upstream.accepted() == 0 {
-        tokio::task::yield_now().await;
-    }
+    upstream.is_asked().await;
     drop(client);
     let mut again = Client::connect(gateway.address).await;
     again.request("POST", CHAT, &headers, &chat("m").to_string()).await;

@@ -20,6 +20,7 @@ use super::soon;
 pub(crate) struct Upstream {
     pub(crate) address: SocketAddr,
     accepted: Arc<AtomicUsize>,
+    asked: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
 
@@ -39,23 +40,25 @@ impl Upstream {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let accepted = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&accepted);
+        let asked = Arc::new(AtomicUsize::new(0));
+        let (count, requests) = (Arc::clone(&accepted), Arc::clone(&asked));
         let script = Arc::new(std::sync::Mutex::new(script));
         let task = tokio::spawn(async move {
             let mut running = tokio::task::JoinSet::new();
             while let Ok((socket, _)) = listener.accept().await {
                 count.fetch_add(1, SeqCst);
-                let script = Arc::clone(&script);
+                let (script, requests) = (Arc::clone(&script), Arc::clone(&requests));
                 running.spawn(async move {
                     let mut conn = Conn { socket, head: String::new(), body: Vec::new() };
                     if conn.request().await {
+                        requests.fetch_add(1, SeqCst);
                         let act = script.lock().unwrap()(conn);
                         act.await;
                     }
                 });
             }
         });
-        Self { address, accepted, task }
+        Self { address, accepted, asked, task }
     }
 
     /// Answers every request with these events, chunked, and closes.
@@ -111,6 +114,16 @@ impl Upstream {
     /// Connections so far.
     pub(crate) fn accepted(&self) -> usize {
         self.accepted.load(SeqCst)
+    }
+
+    /// Waits for a request, which is not there yet when its connection is.
+    pub(crate) async fn is_asked(&self) {
+        soon(async {
+            while self.asked.load(SeqCst) == 0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
     }
 }
 
