@@ -34,7 +34,7 @@ func (*generator) Generate(ctx context.Context, prompt *chain.Prompt, stream cha
 	for i := range text {
 		text[i] = 'a' + byte(i%26)
 	}
-	interval := time.Duration(prompt.IntervalUs) * time.Microsecond
+	interval, due := time.Duration(prompt.IntervalUs)*time.Microsecond, time.Now()
 	for range prompt.Count {
 		if err := stream.Send(ctx, &chain.Token{Text: text}); err != nil {
 			return err
@@ -42,8 +42,9 @@ func (*generator) Generate(ctx context.Context, prompt *chain.Prompt, stream cha
 		if interval == 0 {
 			continue
 		}
+		due = due.Add(interval)
 		select {
-		case <-time.After(interval):
+		case <-time.After(time.Until(due)):
 		case <-ctx.Done():
 			return ctx.Err()
 		}

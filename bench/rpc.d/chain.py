@@ -7,7 +7,7 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
-from processes import FLUMEN, GENERATE, HERE, LOAD_CORE, PEERS, SERVER_CORE, free_port, serving, serving_on, spoken, start
+from processes import FLUMEN, GENERATE, HERE, LOAD_CORE, PEERS, SERVER_CORE, free_port, real_time, serving, serving_on, spoken, start
 
 COUNT, SIZE, INTERVAL_US = 100, 64, 50_000
 # Who: what lies between gateway and service, how the gateway is spoken to, and how the service is.
@@ -100,8 +100,11 @@ def measure(quiet, rounds, seconds, concurrencies):
             for concurrency in concurrencies:
                 shift = at % len(who_all)
                 for who in who_all[shift:] + who_all[:shift]:
-                    found = quiet.measure(lambda: once(who, concurrency, interval_us, seconds, probe_every))
+                    # Whoever takes all of a core must not have all of it.
+                    with real_time(wanted=load == "paced") as real:
+                        found = quiet.measure(lambda: once(who, concurrency, interval_us, seconds, probe_every))
                     if found:
+                        found["real_time"] = int(real)
                         runs.setdefault((load, concurrency, who), []).append(found)
     def combined(name, found):
         values = [run[name] for run in found if run.get(name) is not None]
