@@ -10,7 +10,7 @@ use bytes::Bytes;
 use flumen_store::{EventId, Position, StreamId};
 use flumen_stream::{Cause, Cursor, End, Watermarks, log_in};
 use flumen_wire::transport::Coding;
-use futures_util::{TryStreamExt, stream};
+use futures_util::{FutureExt, TryStreamExt, stream};
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use prometheus_client::metrics::counter::Counter;
 use tokio::time::{Instant, timeout};
@@ -179,7 +179,6 @@ pub(crate) async fn begin(
     if let Ok(id) = HeaderValue::from_str(&record.facts().request_id) {
         passed.insert(REQUEST_ID, id);
     }
-    let kept = stream && wish.resumable(target.resume);
     let dispatch = Box::new(Dispatch {
         pool: Arc::clone(target.pool),
         model: target.model.to_owned(),
@@ -193,15 +192,7 @@ pub(crate) async fn begin(
         held,
         revoked: identity.revoked(),
         pacing: Pacing::of(&of_one),
-        call: Call {
-            path: endpoint.path,
-            body: edited,
-            stream,
-            headers: passed,
-            // A stream that is kept outlives whoever asked for it.
-            deadline: deadline.filter(|_| !kept),
-            due: None,
-        },
+        call: Call { path: endpoint.path, body: edited, stream, headers: passed, deadline, due: None },
         rules: Rules {
             client_stall: config.timeouts.client_stall,
             max_event: config.stream.max_event,
@@ -212,7 +203,7 @@ pub(crate) async fn begin(
         shutdown: core.shutdown().clone(),
         routing: Arc::clone(&routing),
     });
-    if !kept {
+    if !stream || !wish.resumable(target.resume) {
         return Ok(Answer::Plain(dispatch));
     }
     let origin = Origin {
@@ -275,7 +266,11 @@ fn relayed(answering: Answering, config: &Stream) -> (Cursor<Burst>, HeaderMap, 
     let metrics = answering.journey.metrics();
     let (writer, cursor) = log_in(marks(config), Arc::clone(&metrics.buffered));
     let (headers, frames_out) = (answering.response.headers.clone(), metrics.frames_out.clone());
-    tokio::spawn(answering.relay(Sink::Passing(writer), metrics).run());
+    let mut relay = Box::pin(answering.relay(Sink::Passing(writer), metrics).run());
+    // What came with the head is relayed here and now: a task of its own would have to wait for all that are ready, twice.
+    if relay.as_mut().now_or_never().is_none() {
+        tokio::spawn(relay);
+    }
     (cursor, headers, frames_out)
 }
 

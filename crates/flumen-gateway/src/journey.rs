@@ -158,9 +158,9 @@ impl Journey {
         self.been.push(attempt.upstream().to_owned());
         let upstream = self.dispatch.routing.upstream(attempt.upstream()).cloned();
         let total = self.dispatch.routing.deadlines(Some(attempt.upstream())).total;
-        let own = total.map(|total| self.began + total + LEEWAY);
-        // The client's own clock may end sooner.
-        let deadline = own.into_iter().chain(call.deadline).min();
+        // The clock of whoever asks may run out sooner.
+        let deadline = total.map(|total| self.began + total).into_iter().chain(call.deadline).min();
+        let deadline = deadline.and_then(|deadline| deadline.checked_add(LEEWAY));
         let call = Call { deadline, due: Some(until), ..call };
         let to_token = self.pool().config().hedge.is_some();
         Box::pin(ask(upstream, attempt, call, to_token, until))

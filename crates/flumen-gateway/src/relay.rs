@@ -69,7 +69,7 @@ enum Stop {
 /// How long a finished answer may take to end its body, so that the connection can be used again.
 const TAIL: Duration = Duration::from_millis(100);
 
-/// How often what came is charged to whoever asked, told to the queue and shown to operators, or after how many events: those
+/// How often, while events come, they are charged to whoever asked, told to the queue and shown to operators, or after how many: those
 /// accounts lie in memory of their own, which is cold when a token comes once in a while.
 const CHARGE_EVERY: (Duration, u64) = (Duration::from_millis(250), 64);
 
@@ -310,6 +310,7 @@ impl Relay {
         }
         let paused = Instant::now();
         self.dog.suspend();
+        self.charge();
         self.body.pause(true);
         let outcome = self.drained().await;
         if outcome.is_ok() {

@@ -32,8 +32,8 @@ pin_project! {
 
 impl<S: Stream> Heartbeat<S> {
     pub(crate) fn new(stream: S, every: Duration, beat: S::Item) -> Self {
-        // A zero interval would beat without end.
-        let every = every.max(Duration::from_millis(1));
+        // A zero interval would beat without end, and the clock has one.
+        let every = every.clamp(Duration::from_millis(1), Duration::from_hours(365 * 24));
         let now = Instant::now();
         Self { stream, every, beat, last: now, flowing: false, alarm: Alarm::at(now + every), done: false }
     }

@@ -204,7 +204,8 @@ impl Listener {
             open.spawn(async move {
                 let _pass = pass;
                 let abort = shutdown.abort_signal();
-                until_over(serve_connection(stream, peer, router, limits, tls, other, shutdown), abort).await;
+                let connection = pin!(serve_connection(stream, peer, router, limits, tls, other, shutdown));
+                until_over(connection, abort).await;
             });
         }
         drop(listener);
@@ -224,8 +225,7 @@ impl fmt::Debug for Listener {
 }
 
 /// Runs a connection to its end, or until a moment after the abort: whoever serves in a process that goes on leaves nothing behind.
-async fn until_over(connection: impl Future<Output = ()>, mut abort: Signal) {
-    let mut connection = pin!(connection);
+async fn until_over(mut connection: Pin<&mut impl Future<Output = ()>>, mut abort: Signal) {
     let ended = poll_fn(|cx| match connection.as_mut().poll(cx) {
         Poll::Ready(()) => Poll::Ready(true),
         Poll::Pending => abort.poll(cx).map(|()| false),

@@ -221,6 +221,27 @@ async fn the_deadline_of_a_caller_travels_on_unless_the_stream_outlives_it() {
         });
         conversation.await.collect().await.unwrap();
         let left = service.asked().await.call.left().unwrap();
-        assert_eq!(left > patience, kept, "{left:?}");
+        // A little more, so that it is not the service that gives up.
+        assert_eq!(left > patience + Duration::from_secs(5), kept, "{left:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_caller_whose_time_is_up_is_no_fault_of_the_service() {
+    let mut service = Service::start();
+    let mut gateway = Gateway::start(&service.config("grpc", "")).await;
+    for model in ["silent", "endless"] {
+        let impatient = |call: Call| call.within(Duration::from_millis(200));
+        let conversation =
+            Conversation::begin(gateway.address, Encoding::Proto, typed(model), impatient).await;
+        assert_eq!(conversation.collect().await.unwrap_err().code, Code::DeadlineExceeded, "{model}");
+        let line = gateway.asked().await;
+        assert_eq!(
+            (&line["cause"], &line["attempts"]),
+            (&json!("client_gone"), &json!(null)),
+            "{model}: {line}"
+        );
+        service.dropped().await.expect("it is cancelled");
+        service.asked().await;
     }
 }

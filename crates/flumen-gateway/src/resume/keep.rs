@@ -123,8 +123,10 @@ fn start(
     key: Option<(String, String)>,
     producer: Producer,
     reader: Reader,
-    dispatch: Box<Dispatch>,
+    mut dispatch: Box<Dispatch>,
 ) -> Kept {
+    // It outlives whoever asked for it.
+    dispatch.call.deadline = None;
     {
         let mut facts = dispatch.record.facts();
         facts.stream_id = Some(producer.id().short());
