@@ -145,15 +145,10 @@ def table(medians, load):
                 if not mine or not theirs:
                     continue
                 cpu, rate = mine["gateway_us"] / theirs["gateway_us"], mine["per_second"] / theirs["per_second"]
-                if paced:
-                    # The load sets the rate of both.
-                    compared.append(f"| {ours} / {other} | {concurrency} | {cpu:.2f} |")
-                    continue
-                misses = [name for name, missed in {"gateway CPU": cpu > 1, "tokens/s": rate < 1}.items() if missed]
+                # Of paced load, it is the load that sets the rate of both.
+                misses = [name for name, missed in {"gateway CPU": cpu > 1, "tokens/s": not paced and rate < 1}.items() if missed]
                 if misses:
-                    behind.append(f"{ours} against {other} at {concurrency}: {', '.join(misses)}")
+                    behind.append(f"{load}: {ours} against {other} at {concurrency}: {', '.join(misses)}")
                 compared.append(f"| {ours} / {other} | {concurrency} | {rate:.2f} | {cpu:.2f} "
                                 f"| {'yes' if not misses else '**no**: ' + ', '.join(misses)} |")
-    head = (["| | streams | gateway CPU |", "|---|---:|---:|"] if paced else
-            ["| | streams | tokens/s | gateway CPU | ahead per core |", "|---|---:|---:|---:|---|"])
-    return rows, [*head, *compared], behind
+    return rows, ["| | streams | tokens/s | gateway CPU | ahead per core |", "|---|---:|---:|---:|---|", *compared], behind
