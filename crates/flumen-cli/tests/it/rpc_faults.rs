@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use flumen_rpc::service::Stats;
 use futures_util::{StreamExt, stream};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use crate::support::{Client, Gateway, Service, chat, soon};
 
@@ -53,11 +53,12 @@ async fn a_thousand(kind: &str) {
     let config = service.config(kind, "");
     let gateway = Gateway::start(&config).await;
     let service = Arc::new(Mutex::new(Some(service)));
+    let (began, mut begun) = watch::channel(0);
     let killer = {
         let service = Arc::clone(&service);
         async move {
-            for _ in 0..3 {
-                tokio::time::sleep(Duration::from_millis(400)).await;
+            for most in [250, 500, 750] {
+                begun.wait_for(|begun| *begun >= most).await.unwrap();
                 let mut service = service.lock().await;
                 if let Some(dies) = service.take() {
                     let stats = Arc::clone(&dies.stats);
@@ -70,7 +71,10 @@ async fn a_thousand(kind: &str) {
         }
     };
     let asking = stream::iter(0..1000)
-        .map(|number| soon(ask(gateway.address, number)))
+        .map(|number| {
+            began.send_modify(|begun| *begun += 1);
+            soon(ask(gateway.address, number))
+        })
         .buffer_unordered(50)
         .collect::<Vec<_>>();
     let (fates, ()) = tokio::join!(asking, killer);
